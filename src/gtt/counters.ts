@@ -1,0 +1,39 @@
+/**
+ * What one vGPU's engine has done and seen. Plain numbers, only ever incremented; they cost one addition each.
+ *
+ * @module
+ */
+
+/** Counts since the engine was created. Guest errors are the ones that begin with `bad`. */
+export class Counters {
+  /** GGTT entries read by the guest. */
+  ggttReads = 0;
+  /** GGTT entries stored by the guest, inside its windows. */
+  ggttWrites = 0;
+  /** GGTT stores outside the windows, dropped (`engine.md` §7.2). */
+  badGgttWrites = 0;
+  /** Leaf entries aimed at scratch because their frame is no guest RAM or cannot be translated. */
+  badLeaves = 0;
+  /** Large pages refused (`engine.md` §15, 14). */
+  badLargePages = 0;
+  /** Trapped stores that ended in an error. */
+  badTrappedStores = 0;
+  /** Stores dispatched to page tracks. */
+  trappedStores = 0;
+  /** Shadow tables built. */
+  tablesBuilt = 0;
+  /** Shadow tables freed. */
+  tablesFreed = 0;
+  /** Address spaces created. */
+  mmsCreated = 0;
+  /** Address spaces whose shadow was taken to make room (`engine.md` §11). */
+  mmsReclaimed = 0;
+  /** Pages taken out of sync. */
+  outOfSync = 0;
+  /** Out-of-sync pages brought back in sync. */
+  synced = 0;
+  /** Entries applied by flushing the post-shadow queue. */
+  flushed = 0;
+  /** Resets of the whole engine. */
+  resets = 0;
+}

@@ -1,0 +1,111 @@
+/**
+ * The device's share of the engine (`engine.md` §4, §6.1): what all vGPUs of one GPU have in common, which is the global
+ * scratch page, the pool of out-of-sync pages and the order in which address spaces were last used.
+ *
+ * @module
+ */
+
+import { EBUSY, ENODEV, ENOMEM, OK } from "./errno.ts";
+import { type GttHost, type HostPage, INVALID_MFN } from "./host.ts";
+import type { LruList } from "./mm.ts";
+import { OOS_POOL_PAGES, OosPool } from "./oos.ts";
+
+/** The part of the host that hands out pages. */
+export type PageAllocator = Pick<GttHost, "allocPage" | "mapPage" | "freePage">;
+
+/** How a device is set up. */
+export interface GvtOptions {
+  /** Whether this is a platform with gen8 page tables: Broadwell, Skylake or Kaby Lake. Default true. */
+  readonly platformSupported?: boolean;
+  /** Whether PTE tables that are written often go out of sync. Default false, as in the original. */
+  readonly oos?: boolean;
+  /** Out-of-sync pages of the device, 1 or more. Default {@linkcode OOS_POOL_PAGES}. */
+  readonly oosPoolPages?: number;
+}
+
+/**
+ * One GPU's shared translation state.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { GvtGtt } from "./gvt_gtt.ts";
+ * import { OK } from "./errno.ts";
+ *
+ * const pages = { allocPage: () => ({ mfn: -1, lanes: new Uint32Array(1024) }), freePage() {},
+ *   mapPage(page: { mfn: number }) { page.mfn = 7; return true; } };
+ * const gvt = new GvtGtt(pages);
+ * assertEquals(gvt.init(), OK);
+ * assertEquals(gvt.globalScratch, 7);
+ * ```
+ */
+export class GvtGtt {
+  /** Address spaces of all vGPUs, the longest unused first. */
+  readonly lru: LruList = new Set();
+  /** Whether the platform's page tables are supported; looked at by {@linkcode init}. */
+  platformSupported: boolean;
+  readonly #pages: PageAllocator;
+  readonly #oos: boolean;
+  readonly #oosPoolPages: number;
+  #scratch: HostPage | null = null;
+  #pool: OosPool | null = null;
+  #vgpus = 0;
+
+  /** A device that is not initialised yet. */
+  constructor(pages: PageAllocator, options: GvtOptions = {}) {
+    this.#pages = pages;
+    this.platformSupported = options.platformSupported ?? true;
+    this.#oos = options.oos ?? false;
+    this.#oosPoolPages = options.oosPoolPages ?? OOS_POOL_PAGES;
+  }
+
+  /** Whether {@linkcode init} succeeded. */
+  get initialised(): boolean {
+    return this.#scratch !== null;
+  }
+
+  /** Host frame of the global scratch page. */
+  get globalScratch(): number {
+    return this.#scratch?.mfn ?? INVALID_MFN;
+  }
+
+  /** The pool of out-of-sync pages, or `null` while they are disabled. */
+  get oosPool(): OosPool | null {
+    return this.#pool;
+  }
+
+  /**
+   * Sets the device up (`intel_gvt_init_gtt`).
+   *
+   * @returns 0; -ENODEV on an unsupported platform, -ENOMEM without a scratch page, -EBUSY when done already.
+   */
+  init(): number {
+    if (!this.platformSupported) return ENODEV;
+    if (this.initialised) return EBUSY;
+    const page = this.#pages.allocPage();
+    if (page === null) return ENOMEM;
+    if (!this.#pages.mapPage(page)) {
+      this.#pages.freePage(page);
+      return ENOMEM;
+    }
+    this.#scratch = page;
+    this.#pool = this.#oos ? new OosPool(this.#oosPoolPages) : null;
+    this.lru.clear();
+    return OK;
+  }
+
+  /** Gives everything back (`intel_gvt_clean_gtt`). @returns 0; -ENODEV before init, -EBUSY while a vGPU is set up. */
+  clean(): number {
+    if (this.#scratch === null) return ENODEV;
+    if (this.#vgpus > 0) return EBUSY;
+    this.#pages.freePage(this.#scratch);
+    this.#scratch = null;
+    this.#pool = null;
+    return OK;
+  }
+
+  /** A vGPU of this device was set up or taken down. */
+  countVgpu(change: 1 | -1): void {
+    this.#vgpus += change;
+  }
+}

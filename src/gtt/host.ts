@@ -1,0 +1,58 @@
+/**
+ * What the engine asks of its host (`engine.md` §1.1): guest memory, frame translation, write protection, host
+ * pages and the host's GGTT. The engine never reaches any of these in another way, so a host may be a real guest
+ * behind a socket, a simulation in a test, or either of them with faults injected.
+ *
+ * @module
+ */
+
+/** An invalid host frame number: the answer of {@linkcode GttHost.gfnToMfn} when a frame cannot be pinned. */
+export const INVALID_MFN = -1;
+
+/** One host page: 512 entries of 8 bytes as 1024 32-bit lanes, low lane first. */
+export interface HostPage {
+  /** The page's own DMA frame number; {@linkcode INVALID_MFN} until it is mapped. */
+  mfn: number;
+  /** 1024 lanes; entry `i` is `lanes[2 * i]` (low) and `lanes[2 * i + 1]` (high). */
+  readonly lanes: Uint32Array;
+}
+
+/** The services of `engine.md` §1.1. All are synchronous; failures are results, never exceptions. */
+export interface GttHost {
+  /**
+   * Reads one 8-byte entry of guest memory.
+   *
+   * @param gpa Guest physical address, bytes, a multiple of 8.
+   * @param out Receives the low lane at 0 and the high lane at 1; untouched on failure.
+   * @returns 0, or a negative errno (-EFAULT outside guest RAM).
+   */
+  readEntry(gpa: number, out: Uint32Array): number;
+  /**
+   * Reads one whole 4 KiB page of guest memory.
+   *
+   * @param gfn Guest frame number.
+   * @param out At least 1024 lanes; untouched on failure.
+   * @returns 0, or a negative errno.
+   */
+  readPage(gfn: number, out: Uint32Array): number;
+  /** Whether the frame is visible guest RAM. */
+  isValidGfn(gfn: number): boolean;
+  /** The DMA frame of a guest frame, or {@linkcode INVALID_MFN}. Independent of {@linkcode isValidGfn}. */
+  gfnToMfn(gfn: number): number;
+  /**
+   * Starts or stops trapping the guest's stores to a frame.
+   *
+   * @returns 0, or a negative errno (-EINVAL if the frame is not RAM).
+   */
+  protect(gfn: number, on: boolean): number;
+  /** A zeroed host page that is not mapped yet, or `null` when there is no memory. */
+  allocPage(): HostPage | null;
+  /** Maps a page for DMA and fills in its `mfn`; `false` if that fails. */
+  mapPage(page: HostPage): boolean;
+  /** Gives a page back, mapped or not. */
+  freePage(page: HostPage): void;
+  /** Stores one entry of the host's GGTT. */
+  storeGgtt(index: number, lo: number, hi: number): void;
+  /** Makes the device drop its cached GGTT entries. */
+  flushGgtt(): void;
+}

@@ -1,0 +1,135 @@
+/**
+ * What must hold in an engine after every operation. Tests call it after each step; a failure is a bug of ours, whatever
+ * the guest did.
+ *
+ * @module
+ */
+
+import { ENTRIES, frameOf, kindName, PRESENT, PTE, type TableKind } from "./entry.ts";
+import { MAX_PPGTT_MMS } from "./mm.ts";
+import { ShadowTable } from "./shadow_table.ts";
+import { MAX_SHADOW_TABLES } from "./shadow_tables.ts";
+import type { VgpuGtt } from "./vgpu_gtt.ts";
+
+/** References found by looking at every directory entry and root. */
+type References = Map<ShadowTable, number>;
+
+/**
+ * Checks every invariant of an engine that has no work in progress.
+ *
+ * @param gtt The engine.
+ * @throws {Error} Naming the first invariant that does not hold.
+ */
+export function assertInvariants(gtt: VgpuGtt): void {
+  const references = countReferences(gtt);
+  checkTables(gtt, references);
+  checkTracks(gtt);
+  checkLists(gtt);
+}
+
+/** Fails with a message unless the condition holds. */
+function check(condition: boolean, message: () => string): void {
+  if (!condition) throw new Error(`invariant broken: ${message()}`);
+}
+
+/** A table's name in a message. */
+function name(table: ShadowTable): string {
+  return `${kindName(table.kind)} table of gfn 0x${table.gfn.toString(16)}`;
+}
+
+function countReferences(gtt: VgpuGtt): References {
+  const { tables, mms, scratch } = gtt.parts;
+  const references: References = new Map();
+  const refer = (mfn: number, kind: TableKind, from: () => string) => {
+    const target = tables.byMfn(mfn);
+    check(target?.kind === kind, () => `${from()} points to no live ${kindName(kind)} table`);
+    references.set(target!, (references.get(target!) ?? 0) + 1);
+  };
+  for (const table of tables.all()) {
+    if (table.kind === PTE) continue;
+    for (let index = 0; index < ENTRIES; index++) {
+      if ((table.lanes[2 * index]! & PRESENT) === 0) continue;
+      const mfn = table.target(index);
+      if (mfn === scratch.mfn[table.kind]) continue;
+      refer(mfn, (table.kind - 1) as TableKind, () => `entry ${index} of the ${name(table)}`);
+    }
+  }
+  for (const mm of mms.all()) {
+    for (let slot = 0; slot < 4; slot++) {
+      const lo = mm.shadowRoots[2 * slot]!;
+      const hi = mm.shadowRoots[2 * slot + 1]!;
+      if (lo !== 0 || hi !== 0) refer(frameOf(lo, hi), mm.rootKind, () => `root ${slot} of mm ${mm.id}`);
+    }
+  }
+  return references;
+}
+
+function checkTables(gtt: VgpuGtt, references: References): void {
+  const { tables, tracks, scratch, oos } = gtt.parts;
+  check(tables.size <= MAX_SHADOW_TABLES, () => "more shadow tables than the cap");
+  for (const table of tables.all()) {
+    const counted = references.get(table) ?? 0;
+    check(table.refs === counted, () => `${name(table)} has ${table.refs} references, found ${counted}`);
+    check(table.refs > 0, () => `${name(table)} is live without references`);
+    check(tables.byMfn(table.page.mfn) === table, () => `${name(table)} is not found by its host frame`);
+    check(
+      tables.find(table.gfn, table.kind) === table,
+      () => `${name(table)} is not found by frame and kind`,
+    );
+    check(tracks.at(table.gfn)?.tracks.includes(table) === true, () => `${name(table)} is not tracked`);
+    check(table.enabled || oos.outOfSync.has(table), () => `${name(table)} neither traps nor is out of sync`);
+    if (table.kind === PTE) checkLeaves(table, (mfn) => tables.byMfn(mfn) === undefined || scratch.has(mfn));
+  }
+}
+
+/** No present leaf may show the guest one of the engine's own pages. */
+function checkLeaves(table: ShadowTable, isHarmless: (mfn: number) => boolean): void {
+  for (let index = 0; index < ENTRIES; index++) {
+    if ((table.lanes[2 * index]! & PRESENT) === 0) continue;
+    check(isHarmless(table.target(index)), () => `leaf ${index} of the ${name(table)} maps a shadow table`);
+  }
+}
+
+function checkTracks(gtt: VgpuGtt): void {
+  const { tracks, tables } = gtt.parts;
+  let enabled = 0;
+  for (const [gfn, frame] of tracks.frames) {
+    const count = frame.tracks.filter((track) => track.enabled).length;
+    const hex = gfn.toString(16);
+    check(frame.tracks.length > 0, () => `frame 0x${hex} is tracked by nothing`);
+    check(
+      count === frame.enabled,
+      () => `frame 0x${hex} counts ${frame.enabled} enabled tracks, has ${count}`,
+    );
+    for (const track of frame.tracks) {
+      check(track.registered && track.gfn === gfn, () => `a track of frame 0x${hex} is not registered there`);
+      const isDead = track instanceof ShadowTable && tables.byMfn(track.page.mfn) !== track;
+      check(!isDead, () => `frame 0x${hex} is tracked by a freed table`);
+    }
+    enabled += count;
+  }
+  check(
+    enabled === tracks.enabledTracks,
+    () => `${tracks.enabledTracks} enabled tracks counted, found ${enabled}`,
+  );
+}
+
+function checkLists(gtt: VgpuGtt): void {
+  const { tables, post, oos, mms } = gtt.parts;
+  const isLive = (table: ShadowTable) => tables.byMfn(table.page.mfn) === table;
+  for (const table of post.listed) check(isLive(table), () => `freed ${name(table)} waits for the flush`);
+  for (const table of oos.attached) {
+    check(isLive(table) && table.snapshot !== null, () => `${name(table)} owns no snapshot but is listed so`);
+  }
+  for (const table of oos.outOfSync) {
+    check(oos.attached.has(table), () => `${name(table)} is out of sync without a snapshot`);
+    check(table.kind === PTE, () => `${name(table)} is out of sync but no PTE table`);
+  }
+  check(mms.size <= MAX_PPGTT_MMS, () => "more address spaces than the cap");
+  for (const mm of mms.all()) {
+    check(mm.alive && mm.refs > 0, () => `mm ${mm.id} is listed without references`);
+    check(mm.shadowed || !gtt.gvt.lru.has(mm), () => `mm ${mm.id} is not shadowed but may be reclaimed`);
+    check(!mm.shadowed || gtt.gvt.lru.has(mm), () => `mm ${mm.id} is shadowed but cannot be reclaimed`);
+  }
+  for (const mm of gtt.gvt.lru) check(mm.alive, () => `ended mm ${mm.id} is still in the LRU list`);
+}

@@ -1,0 +1,286 @@
+/**
+ * The shadow tables of one vGPU: obtaining, populating, changing and releasing them (`engine.md` §8.3–§8.5, §9.4).
+ *
+ * Invariants, checked by `assertInvariants()`:
+ * - every present directory entry of a shadow table points to a live table of the kind below, or to this vGPU's scratch
+ *   page for the table's own kind;
+ * - a table's reference count is exactly the number of such entries and mm roots, plus work in progress;
+ * - a table is freed when its count reaches 0, and only then (or all at once, by a reset).
+ *
+ * A child's kind is always below its parent's, so trees cannot be cyclic and recursion is at most four deep.
+ *
+ * @module
+ */
+
+import { EINVAL, ENOMEM, ENXIO, OK } from "./errno.ts";
+import {
+  childKind,
+  ENTRIES,
+  frameOf,
+  isLarge,
+  LANES,
+  PRESENT,
+  PTE,
+  type TableKind,
+  withFrameHi,
+  withFrameLo,
+} from "./entry.ts";
+import { type GttHost, type HostPage, INVALID_MFN } from "./host.ts";
+import type { Counters } from "./counters.ts";
+import type { PageTracks, StoreHandler } from "./page_track.ts";
+import type { ScratchPages } from "./scratch.ts";
+import { ShadowTable } from "./shadow_table.ts";
+
+/**
+ * Shadow tables one vGPU may have. A guest decides how many table pages it announces, each costs the host 4 KiB and more:
+ * 65,536 are 256 MiB of tables for at most 128 GiB of mapped memory.
+ */
+export const MAX_SHADOW_TABLES = 65536;
+
+/** What the tables need from the engine around them. */
+export interface ShadowTableOwner {
+  /** Global scratch frame of the device. */
+  globalScratch(): number;
+  /**
+   * Takes the shadow of one address space to make room (`engine.md` §11).
+   *
+   * @param ownOnly Only address spaces of this vGPU, because its own cap is reached.
+   * @returns Whether something was reclaimed.
+   */
+  reclaim(ownOnly: boolean): boolean;
+  /** A table is about to leave everything: drop what else refers to it. */
+  tableFreed(table: ShadowTable): void;
+}
+
+/** The set of live shadow tables of one vGPU and the operations that keep it consistent. */
+export class ShadowTables {
+  readonly #host: GttHost;
+  readonly #counters: Counters;
+  readonly #tracks: PageTracks;
+  readonly #scratch: ScratchPages;
+  readonly #owner: ShadowTableOwner;
+  readonly #onStore: StoreHandler;
+  readonly #byMfn = new Map<number, ShadowTable>();
+  /** One buffer a kind: populating recurses, but never twice into the same kind. */
+  readonly #guestPage: readonly Uint32Array[] = [0, 1, 2, 3, 4].map(() => new Uint32Array(LANES));
+
+  /** No tables; `onStore` is called for each store to a tracked table page. */
+  constructor(
+    host: GttHost,
+    counters: Counters,
+    tracks: PageTracks,
+    scratch: ScratchPages,
+    owner: ShadowTableOwner,
+    onStore: StoreHandler,
+  ) {
+    this.#host = host;
+    this.#counters = counters;
+    this.#tracks = tracks;
+    this.#scratch = scratch;
+    this.#owner = owner;
+    this.#onStore = onStore;
+  }
+
+  /** Number of live tables. */
+  get size(): number {
+    return this.#byMfn.size;
+  }
+
+  /** The live tables, oldest first. */
+  all(): IterableIterator<ShadowTable> {
+    return this.#byMfn.values();
+  }
+
+  /** The table whose host page has this frame. */
+  byMfn(mfn: number): ShadowTable | undefined {
+    return this.#byMfn.get(mfn);
+  }
+
+  /** The table that shadows guest frame `gfn` as a table of this kind. */
+  find(gfn: number, kind: TableKind): ShadowTable | undefined {
+    const frame = this.#tracks.at(gfn);
+    if (frame === undefined) return undefined;
+    for (const track of frame.tracks) {
+      if (track instanceof ShadowTable && track.kind === kind) return track;
+    }
+    return undefined;
+  }
+
+  /**
+   * The shadow table for a directory entry or root (`engine.md` §8.3), with one more reference: an existing one, or a new
+   * one that is write-protected and populated. If that fails everything is undone (§15, 8).
+   *
+   * @param kind Kind of the table wanted.
+   * @param gfn Its guest frame.
+   * @returns The table, or a negative errno.
+   */
+  obtain(kind: TableKind, gfn: number): ShadowTable | number {
+    const known = this.find(gfn, kind);
+    if (known !== undefined) {
+      known.refs++;
+      return known;
+    }
+    const page = this.#allocPage();
+    if (typeof page === "number") return page;
+    const table = new ShadowTable(gfn, kind, page, this.#onStore);
+    this.#tracks.init(table);
+    this.#byMfn.set(page.mfn, table);
+    this.#counters.tablesBuilt++;
+    let rc = this.#tracks.enable(table);
+    if (rc === OK) rc = this.#populate(table);
+    if (rc === OK) return table;
+    this.release(table);
+    return rc;
+  }
+
+  /**
+   * Gives back one reference; the last one frees the table and releases its children, in index order (`engine.md` §8.5).
+   */
+  release(table: ShadowTable): void {
+    if (--table.refs > 0) return;
+    if (table.kind !== PTE) {
+      for (let index = 0; index < ENTRIES; index++) this.#releaseChild(table, index);
+    }
+    this.#free(table);
+  }
+
+  /** Frees every table without regard to references, as a reset does. */
+  freeAll(): void {
+    for (const table of this.#byMfn.values()) this.#free(table);
+  }
+
+  /**
+   * Applies a whole guest entry to a shadow table (`engine.md` §9.4): adds the new target first, removes the old one
+   * second, so that the device never sees a hole.
+   *
+   * @param table The table; the caller holds a reference.
+   * @param index Entry, 0..511.
+   * @param lo Low lane of the guest's entry.
+   * @param hi High lane of the guest's entry.
+   * @returns 0; -EINVAL for a large page, -ENXIO for a leaf that cannot be translated, or the error of building a child.
+   *   On error the old entry stays as it was.
+   */
+  apply(table: ShadowTable, index: number, lo: number, hi: number): number {
+    const oldLo = table.lanes[2 * index]!;
+    const oldHi = table.lanes[2 * index + 1]!;
+    if ((lo & PRESENT) === 0) {
+      this.removeEntry(table, index);
+      return OK;
+    }
+    const target = table.kind === PTE
+      ? this.translateLeaf(frameOf(lo, hi))
+      : this.#obtainChild(table.kind, lo, hi);
+    if (target < 0) return target;
+    table.store(index, withFrameLo(lo, target), withFrameHi(hi, target));
+    this.#releaseTarget(table.kind, oldLo, oldHi);
+    return OK;
+  }
+
+  /**
+   * Removes a shadow entry: it is aimed at this level's scratch page with its flags kept, and what it led to is released
+   * (`engine.md` §9.4 steps 2 and 3).
+   */
+  removeEntry(table: ShadowTable, index: number): void {
+    const lo = table.lanes[2 * index]!;
+    const hi = table.lanes[2 * index + 1]!;
+    const scratch = this.#scratch.mfn[table.kind]!;
+    table.store(index, withFrameLo(lo, scratch), withFrameHi(hi, scratch));
+    this.#releaseTarget(table.kind, lo, hi);
+  }
+
+  /**
+   * Translates the frame of a leaf (`engine.md` §15, 25).
+   *
+   * @returns The host frame, or -ENXIO if the frame is no visible guest RAM or cannot be pinned.
+   */
+  translateLeaf(gfn: number): number {
+    if (this.#host.isValidGfn(gfn)) {
+      const mfn = this.#host.gfnToMfn(gfn);
+      if (mfn !== INVALID_MFN) return mfn;
+    }
+    this.#counters.badLeaves++;
+    return ENXIO;
+  }
+
+  /** Obtains the child table of a guest directory entry. @returns Its host frame, or a negative errno. */
+  #obtainChild(kind: TableKind, lo: number, hi: number): number {
+    if (isLarge(kind, lo)) {
+      this.#counters.badLargePages++;
+      return EINVAL;
+    }
+    const child = this.obtain(childKind(kind), frameOf(lo, hi));
+    return typeof child === "number" ? child : child.page.mfn;
+  }
+
+  #populate(table: ShadowTable): number {
+    const guest = this.#guestPage[table.kind]!;
+    // A page that cannot be read is not a failure: its entries stay 0 (§8.4, §15, 8).
+    if (this.#host.readPage(table.gfn, guest) !== OK) return OK;
+    if (table.kind === PTE) {
+      this.#populateLeaves(table, guest);
+      return OK;
+    }
+    for (let lane = 0; lane < LANES; lane += 2) {
+      const lo = guest[lane]!;
+      if ((lo & PRESENT) === 0) continue;
+      const hi = guest[lane + 1]!;
+      const child = this.#obtainChild(table.kind, lo, hi);
+      if (child < 0) return child;
+      table.lanes[lane] = withFrameLo(lo, child);
+      table.lanes[lane + 1] = withFrameHi(hi, child);
+    }
+    return OK;
+  }
+
+  #populateLeaves(table: ShadowTable, guest: Uint32Array): void {
+    const lanes = table.lanes;
+    for (let lane = 0; lane < LANES; lane += 2) {
+      const lo = guest[lane]!;
+      if ((lo & PRESENT) === 0) continue;
+      const hi = guest[lane + 1]!;
+      let mfn = this.translateLeaf(frameOf(lo, hi));
+      if (mfn < 0) mfn = this.#owner.globalScratch();
+      lanes[lane] = withFrameLo(lo, mfn);
+      lanes[lane + 1] = withFrameHi(hi, mfn);
+    }
+  }
+
+  #releaseChild(table: ShadowTable, index: number): void {
+    this.#releaseTarget(table.kind, table.lanes[2 * index]!, table.lanes[2 * index + 1]!);
+  }
+
+  /** Releases what an entry of a table of this kind led to, if it led to a table. */
+  #releaseTarget(kind: TableKind, lo: number, hi: number): void {
+    if (kind === PTE || (lo & PRESENT) === 0) return;
+    const mfn = frameOf(lo, hi);
+    if (mfn === this.#scratch.mfn[kind]) return;
+    const child = this.#byMfn.get(mfn);
+    if (child === undefined) {
+      throw new Error(`shadow entry points to 0x${mfn.toString(16)}, which is no shadow table`);
+    }
+    this.release(child);
+  }
+
+  #free(table: ShadowTable): void {
+    this.#byMfn.delete(table.page.mfn);
+    table.refs = 0;
+    this.#owner.tableFreed(table);
+    this.#tracks.clean(table);
+    this.#host.freePage(table.page);
+    this.#counters.tablesFreed++;
+  }
+
+  /** A mapped, zeroed host page, reclaiming address spaces as long as that helps. @returns The page, or -ENOMEM, -EINVAL. */
+  #allocPage(): HostPage | number {
+    for (;;) {
+      const full = this.#byMfn.size >= MAX_SHADOW_TABLES;
+      const page = full ? null : this.#host.allocPage();
+      if (page !== null) {
+        if (this.#host.mapPage(page)) return page;
+        this.#host.freePage(page);
+        return EINVAL;
+      }
+      if (!this.#owner.reclaim(full)) return ENOMEM;
+    }
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * A trapped store to a table page (`engine.md` §9.3): the handler of every shadow table's page track.
+ *
+ * @module
+ */
+
+import { EINVAL, OK } from "./errno.ts";
+import { PAGE_SIZE, PTE } from "./entry.ts";
+import type { GttHost } from "./host.ts";
+import type { OutOfSync } from "./oos.ts";
+import type { PostShadow } from "./post_shadow.ts";
+import type { ShadowTable } from "./shadow_table.ts";
+import type { ShadowTables } from "./shadow_tables.ts";
+
+/** Trapped stores after which a PTE table goes out of sync. */
+const OOS_THRESHOLD = 2;
+
+/** Applies trapped stores to shadow tables. */
+export class TrappedStores {
+  readonly #host: GttHost;
+  readonly #tables: ShadowTables;
+  readonly #post: PostShadow;
+  readonly #oos: OutOfSync;
+  readonly #entry: Uint32Array = new Uint32Array(2);
+
+  /** The handler of these tables' stores. */
+  constructor(host: GttHost, tables: ShadowTables, post: PostShadow, oos: OutOfSync) {
+    this.#host = host;
+    this.#tables = tables;
+    this.#post = post;
+    this.#oos = oos;
+  }
+
+  /**
+   * Applies one store. Guest memory already holds it; only the entry that contains `gpa` is looked at.
+   *
+   * @param table The table whose guest page was hit.
+   * @param gpa First byte stored.
+   * @param bytes Length of the store; 8 is a whole entry, 4 a half, anything else is refused.
+   * @returns 0, or a negative errno; then the shadow entry is as it was.
+   */
+  handle(table: ShadowTable, gpa: number, bytes: number): number {
+    if (bytes !== 4 && bytes !== 8) return EINVAL;
+    const index = (gpa % PAGE_SIZE) >>> 3;
+    const entry = this.#entry;
+    if (this.#host.readEntry(table.gfn * PAGE_SIZE + 8 * index, entry) !== OK) entry.fill(0);
+    const lo = entry[0]!;
+    const hi = entry[1]!;
+    // A reclaim on the way may take the whole tree: one reference keeps this table until the work is done (§15, 21 a).
+    table.refs++;
+    let rc = OK;
+    if (bytes === 8) rc = this.#tables.apply(table, index, lo, hi);
+    else this.#post.queue(table, index);
+    if (rc === OK && this.#oos.enabled) rc = this.#count(table, index, lo, hi);
+    this.#tables.release(table);
+    return rc;
+  }
+
+  #count(table: ShadowTable, index: number, lo: number, hi: number): number {
+    table.writeCount++;
+    this.#oos.storeSnapshot(table, index, lo, hi);
+    if (table.kind !== PTE || table.writeCount < OOS_THRESHOLD) return OK;
+    // A failed attach is not an error of its own: leaving sync then finds no snapshot.
+    if (table.snapshot === null) this.#oos.attach(table);
+    return this.#oos.leaveSync(table);
+  }
+}
