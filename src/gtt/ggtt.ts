@@ -93,6 +93,19 @@ export class Ggtt {
     return OK;
   }
 
+  /**
+   * Keeps a guest's store without acting on it: in failsafe mode the window is plain storage.
+   *
+   * @param off MMIO offset, bytes; other arguments as for {@linkcode write}.
+   */
+  keep(off: number, bytes: number, lo: number, hi: number): void {
+    const index = Math.floor((off - GTT_START_OFFSET) / 8);
+    if (!isEntryAccess(off, bytes) || !this.#gm.isValid(index * PAGE_SIZE)) return;
+    if (bytes === 8) this.#merged.set([lo, hi]);
+    else this.#merge(index, off % 8, lo);
+    this.entries.set(this.#merged, 2 * index);
+  }
+
   /** Aims every host entry of both windows at the global scratch page; the guest's view stays (`engine.md` §12). */
   reset(): void {
     const { apertureBase, apertureSize, hiddenBase, hiddenSize } = this.#gm.layout;

@@ -1,0 +1,168 @@
+/**
+ * Region 0 of a vGPU, 16 MiB: registers from 0, with the PVINFO page among them, and the GTT window from 8 MiB.
+ *
+ * A guest's wrong access does what the hardware would do: a read gives all ones, a write is dropped, and it is counted.
+ *
+ * @module
+ */
+
+import { OK } from "../gtt/errno.ts";
+import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
+import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import { G2V, G2V_NOTIFY, Pvinfo, PVINFO_OFFSET, PVINFO_SIZE } from "./pvinfo.ts";
+import type { VgpuCounters } from "./vgpu_counters.ts";
+import type { VgpuConfig } from "./vgpu_options.ts";
+
+/** Bytes of registers; between them and the GTT window nothing answers. */
+const REGISTERS_SIZE = 0x200000;
+
+/** Region 0 of one vGPU. */
+export class Bar0 {
+  readonly #gtt: VgpuGtt;
+  readonly #counters: VgpuCounters;
+  readonly #registers = new Uint8Array(REGISTERS_SIZE);
+  readonly #registerView = new DataView(this.#registers.buffer);
+  /** The PVINFO page. */
+  readonly pvinfo: Pvinfo;
+
+  /** Region 0 in its reset state, in front of `gtt`. */
+  constructor(config: VgpuConfig, gtt: VgpuGtt, counters: VgpuCounters) {
+    this.#gtt = gtt;
+    this.#counters = counters;
+    this.pvinfo = new Pvinfo(config);
+  }
+
+  /** Puts every register back to its reset value and leaves failsafe mode. */
+  reset(): void {
+    this.#registers.fill(0);
+    this.pvinfo.reset();
+    this.#gtt.failsafe = false;
+  }
+
+  /**
+   * The guest reads.
+   *
+   * @param offset 0 to the region's size minus `size`.
+   * @param size 1, 2, 4 or 8.
+   * @param out Receives the value as two lanes.
+   */
+  read(offset: number, size: number, out: Uint32Array): void {
+    out[0] = out[1] = 0;
+    if (offset >= GTT_START_OFFSET) {
+      const aligned = offset % 4 === 0;
+      if (aligned && this.#gtt.emulateGttMmioRead(offset, size, out) === OK) return;
+      this.#readsOnes(size, out);
+    } else if (offset % size !== 0) {
+      this.#readsOnes(size, out);
+    } else if (isPvinfo(offset)) {
+      this.#readPvinfo(offset - PVINFO_OFFSET, size, out);
+    } else if (offset < REGISTERS_SIZE) {
+      this.#readRegister(offset, size, out);
+    }
+  }
+
+  /**
+   * The guest writes.
+   *
+   * @param offset 0 to the region's size minus `size`.
+   * @param size 1, 2, 4 or 8.
+   * @param lo Low lane of the value.
+   * @param hi High lane of the value, for size 8.
+   */
+  write(offset: number, size: number, lo: number, hi: number): void {
+    if (offset >= GTT_START_OFFSET) {
+      this.#writeGtt(offset, size, lo, hi);
+    } else if (offset % size !== 0) {
+      this.#counters.badAccesses++;
+    } else if (isPvinfo(offset)) {
+      this.#writePvinfo(offset - PVINFO_OFFSET, size, lo, hi);
+    } else if (offset < REGISTERS_SIZE) {
+      this.#writeRegister(offset, size, lo, hi);
+    }
+  }
+
+  /** Gives up on the guest: no emulation any more, region 0 is plain storage until the next reset. */
+  enterFailsafe(): void {
+    if (this.#gtt.failsafe) return;
+    this.#gtt.failsafe = true;
+    this.#counters.failsafes++;
+  }
+
+  #readsOnes(size: number, out: Uint32Array): void {
+    this.#counters.badAccesses++;
+    out[0] = size >= 4 ? 0xffffffff : 2 ** (8 * size) - 1;
+    out[1] = size === 8 ? 0xffffffff : 0;
+  }
+
+  #writeGtt(offset: number, size: number, lo: number, hi: number): void {
+    if (this.#gtt.failsafe) {
+      this.#gtt.parts.ggtt.keep(offset, size, lo, hi);
+    } else if (offset % 4 !== 0 || this.#gtt.emulateGttMmioWrite(offset, size, lo, hi) !== OK) {
+      this.#counters.badAccesses++;
+    }
+  }
+
+  #readPvinfo(offset: number, size: number, out: Uint32Array): void {
+    this.pvinfo.isGuestAware = true;
+    if (!this.pvinfo.isReadable(offset, size)) this.#counters.badPvinfoReads++;
+    for (let i = 0; i < size; i++) out[i >> 2]! |= this.pvinfo.readByte(offset + i) << (8 * (i & 3));
+  }
+
+  #writePvinfo(offset: number, size: number, lo: number, hi: number): void {
+    if (this.#gtt.failsafe) {
+      for (let i = 0; i < size; i++) this.pvinfo.storeByte(offset + i, (i < 4 ? lo : hi) >>> (8 * (i & 3)));
+    } else if (size < 4) {
+      this.#counters.badPvinfoWrites++;
+    } else {
+      this.#writePvinfoRegister(offset, lo);
+      if (size === 8) this.#writePvinfoRegister(offset + 4, hi);
+    }
+  }
+
+  #writePvinfoRegister(offset: number, value: number): void {
+    const outcome = this.pvinfo.writeRegister(offset, value);
+    if (outcome === "failsafe") this.enterFailsafe();
+    else if (outcome === "dropped") this.#counters.badPvinfoWrites++;
+    else if (outcome === "notify") this.#notify(this.pvinfo.register(G2V_NOTIFY));
+  }
+
+  /** A notification's result is not told to the guest (`engine.md` §8.6); it is counted. */
+  #notify(message: number): void {
+    this.#counters.g2vNotifications++;
+    const { roots } = this.pvinfo;
+    let rc = OK;
+    if (message === G2V.level3Create) rc = this.#gtt.g2vCreatePpgttMm(3, roots);
+    else if (message === G2V.level3Destroy) rc = this.#gtt.g2vDestroyPpgttMm(3, roots);
+    else if (message === G2V.level4Create) rc = this.#gtt.g2vCreatePpgttMm(4, roots);
+    else if (message === G2V.level4Destroy) rc = this.#gtt.g2vDestroyPpgttMm(4, roots);
+    const isKnown = message >= G2V.legacy && message <= G2V.contextDestroy;
+    if (rc !== OK || !isKnown) this.#counters.badG2vNotifications++;
+  }
+
+  #readRegister(offset: number, size: number, out: Uint32Array): void {
+    const view = this.#registerView;
+    if (size === 4) out[0] = view.getUint32(offset, true);
+    else if (size === 1) out[0] = view.getUint8(offset);
+    else if (size === 2) out[0] = view.getUint16(offset, true);
+    else {
+      out[0] = view.getUint32(offset, true);
+      out[1] = view.getUint32(offset + 4, true);
+    }
+  }
+
+  #writeRegister(offset: number, size: number, lo: number, hi: number): void {
+    const view = this.#registerView;
+    if (size === 4) view.setUint32(offset, lo, true);
+    else if (size === 1) view.setUint8(offset, lo);
+    else if (size === 2) view.setUint16(offset, lo, true);
+    else {
+      view.setUint32(offset, lo, true);
+      view.setUint32(offset + 4, hi, true);
+    }
+  }
+}
+
+/** Whether an aligned access hits the PVINFO page. */
+function isPvinfo(offset: number): boolean {
+  return offset >= PVINFO_OFFSET && offset < PVINFO_OFFSET + PVINFO_SIZE;
+}

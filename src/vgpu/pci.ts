@@ -1,0 +1,104 @@
+/**
+ * PCI configuration space (`guest.md` §1): a table of fields with reset values and writable bits.
+ *
+ * @module
+ */
+
+import { MIB } from "./vgpu_options.ts";
+
+/** Size of configuration space, bytes. */
+export const CONFIG_SIZE = 256;
+
+/** Size of region 0 (registers and GTT window), bytes. */
+export const BAR0_SIZE = 16 * MIB;
+
+/** Size of region 2 (aperture), bytes. */
+export const BAR2_SIZE = 256 * MIB;
+
+/** One field of configuration space. */
+interface ConfigField {
+  readonly name: string;
+  readonly offset: number;
+  /** Bytes. */
+  readonly width: 1 | 2 | 4;
+  readonly reset: number;
+  /** Bits that a write changes. */
+  readonly writable: number;
+}
+
+const BAR_64_BIT = 0x4;
+const BAR_PREFETCHABLE = 0x8;
+const MSI_CAPABILITY = 0x90;
+const POWER_CAPABILITY = 0xd0;
+
+/** The fields that are not 0 or not read-only. The device id comes from the options. */
+const FIELDS: readonly ConfigField[] = [
+  { name: "vendor id", offset: 0x00, width: 2, reset: 0x8086, writable: 0 },
+  { name: "command", offset: 0x04, width: 2, reset: 0, writable: 0x0547 },
+  { name: "status: has capabilities", offset: 0x06, width: 2, reset: 0x0010, writable: 0 },
+  { name: "revision", offset: 0x08, width: 1, reset: 0x06, writable: 0 },
+  { name: "class: display, other", offset: 0x0a, width: 2, reset: 0x0380, writable: 0 },
+  { name: "cache line size", offset: 0x0c, width: 1, reset: 0, writable: 0xff },
+  { name: "BAR 0", offset: 0x10, width: 4, reset: BAR_64_BIT, writable: -BAR0_SIZE >>> 0 },
+  { name: "BAR 0, high", offset: 0x14, width: 4, reset: 0, writable: 0xffffffff },
+  {
+    name: "BAR 2",
+    offset: 0x18,
+    width: 4,
+    reset: BAR_64_BIT | BAR_PREFETCHABLE,
+    writable: -BAR2_SIZE >>> 0,
+  },
+  { name: "BAR 2, high", offset: 0x1c, width: 4, reset: 0, writable: 0xffffffff },
+  { name: "subsystem vendor id", offset: 0x2c, width: 2, reset: 0x8086, writable: 0 },
+  { name: "subsystem id", offset: 0x2e, width: 2, reset: 0x2212, writable: 0 },
+  { name: "capabilities pointer", offset: 0x34, width: 1, reset: MSI_CAPABILITY, writable: 0 },
+  { name: "interrupt line", offset: 0x3c, width: 1, reset: 0, writable: 0xff },
+  { name: "interrupt pin: INTA", offset: 0x3d, width: 1, reset: 1, writable: 0 },
+  { name: "GMCH control: 8 MiB of GTT, nothing stolen", offset: 0x50, width: 2, reset: 0xc0, writable: 0 },
+  { name: "MSI id", offset: MSI_CAPABILITY, width: 1, reset: 0x05, writable: 0 },
+  { name: "MSI next", offset: MSI_CAPABILITY + 1, width: 1, reset: POWER_CAPABILITY, writable: 0 },
+  { name: "MSI control: 64-bit", offset: MSI_CAPABILITY + 2, width: 2, reset: 0x0080, writable: 0x0001 },
+  { name: "MSI address", offset: MSI_CAPABILITY + 4, width: 4, reset: 0, writable: 0xfffffffc },
+  { name: "MSI address, high", offset: MSI_CAPABILITY + 8, width: 4, reset: 0, writable: 0xffffffff },
+  { name: "MSI data", offset: MSI_CAPABILITY + 12, width: 2, reset: 0, writable: 0xffff },
+  { name: "power management id", offset: POWER_CAPABILITY, width: 1, reset: 0x01, writable: 0 },
+  { name: "power management: version 2", offset: POWER_CAPABILITY + 2, width: 2, reset: 0x0002, writable: 0 },
+  { name: "power management state", offset: POWER_CAPABILITY + 4, width: 2, reset: 0, writable: 0x0003 },
+];
+
+/** The configuration space of one vGPU. */
+export class PciConfig {
+  readonly #bytes = new Uint8Array(CONFIG_SIZE);
+  readonly #writable = new Uint8Array(CONFIG_SIZE);
+  readonly #deviceId: number;
+
+  /** Configuration space in its reset state. */
+  constructor(deviceId: number) {
+    this.#deviceId = deviceId;
+    for (const field of FIELDS) store(this.#writable, field.offset, field.width, field.writable);
+    this.reset();
+  }
+
+  /** Puts every field back to its reset value. */
+  reset(): void {
+    this.#bytes.fill(0);
+    for (const field of FIELDS) store(this.#bytes, field.offset, field.width, field.reset);
+    store(this.#bytes, 0x02, 2, this.#deviceId);
+  }
+
+  /** One byte of configuration space; `offset` is 0..255. */
+  readByte(offset: number): number {
+    return this.#bytes[offset]!;
+  }
+
+  /** Writes one byte; bits that are read-only keep their value. */
+  writeByte(offset: number, value: number): void {
+    const mask = this.#writable[offset]!;
+    this.#bytes[offset] = (this.#bytes[offset]! & ~mask) | (value & mask);
+  }
+}
+
+/** Stores a little-endian value. */
+function store(bytes: Uint8Array, offset: number, width: number, value: number): void {
+  for (let i = 0; i < width; i++) bytes[offset + i] = value >>> (8 * i);
+}

@@ -1,0 +1,144 @@
+/**
+ * The PVINFO page (`guest.md` §2): how a guest finds out that it runs on a vGPU, what is its own, and how it tells the
+ * device about its page tables.
+ *
+ * @module
+ */
+
+import type { VgpuConfig } from "./vgpu_options.ts";
+
+/** Offset of the page in region 0, bytes. */
+export const PVINFO_OFFSET = 0x78000;
+/** Size of the page, bytes. */
+export const PVINFO_SIZE = 0x1000;
+/** Offset in the page of the g2v notification register. */
+export const G2V_NOTIFY = 0x818;
+/** Offset in the page of the four 64-bit PDP registers. */
+export const PVINFO_PDP = 0x838;
+
+/** Messages of the guest to the device, written to {@linkcode G2V_NOTIFY}. */
+export const G2V = {
+  /** An old message without meaning. */
+  legacy: 1,
+  /** A 3-level page table begins. */
+  level3Create: 2,
+  /** A 3-level page table ends. */
+  level3Destroy: 3,
+  /** A 4-level page table begins. */
+  level4Create: 4,
+  /** A 4-level page table ends. */
+  level4Destroy: 5,
+  /** An execlist context begins; nothing to do. */
+  contextCreate: 6,
+  /** An execlist context ends; nothing to do. */
+  contextDestroy: 7,
+} as const;
+
+const MAGIC_LO = 0x76544776;
+const MAGIC_HI = 0x47765447;
+/** The guest's page tables may be full 48-bit ones. */
+const CAP_FULL_PPGTT = 1 << 2;
+/** The hardware status page is emulated. */
+const CAP_HWSP_EMULATION = 1 << 3;
+/** No cursor hot spot was given. */
+const NO_HOT_SPOT = 0xffffffff;
+
+/** Readable ranges, [first byte, byte after the last]. Other reads are answered but counted. */
+const READABLE: readonly (readonly [number, number])[] = [
+  [0x000, 0x010],
+  [0x010, 0x014],
+  [0x040, 0x054],
+  [0x81c, 0x820],
+];
+
+/** Registers that keep what the guest writes, [first byte, byte after the last]. Other writes are dropped and counted. */
+const WRITABLE: readonly (readonly [number, number])[] = [
+  [0x804, 0x808],
+  [G2V_NOTIFY, G2V_NOTIFY + 4],
+  [0x830, 0x838],
+  [PVINFO_PDP, 0x858],
+  [0x858, 0x860],
+];
+
+/** Registers by which the guest says that it is out of resources; the device gives up (failsafe mode). */
+const OUT_OF_RESOURCES = [0x808, 0x818] as const;
+
+/** What a write to the PVINFO page asks for. */
+export type PvinfoWrite = "stored" | "dropped" | "notify" | "failsafe";
+
+/** The PVINFO page of one vGPU. */
+export class Pvinfo {
+  readonly #config: VgpuConfig;
+  readonly #bytes = new Uint8Array(PVINFO_SIZE);
+  readonly #view = new DataView(this.#bytes.buffer);
+  /** The PDP registers, eight lanes: the roots that a notification is about. */
+  readonly roots: Uint32Array = new Uint32Array(this.#bytes.buffer, PVINFO_PDP, 8);
+  /** Whether the guest has read the page, and so knows that it is a guest. */
+  isGuestAware = false;
+
+  /** The page in its reset state. */
+  constructor(config: VgpuConfig) {
+    this.#config = config;
+    this.reset();
+  }
+
+  /** Puts every register back to its reset value. */
+  reset(): void {
+    const { apertureBase, apertureSize, hiddenBase, hiddenSize, fences } = this.#config;
+    this.isGuestAware = false;
+    this.#bytes.fill(0);
+    const registers: readonly (readonly [number, number])[] = [
+      [0x000, MAGIC_LO],
+      [0x004, MAGIC_HI],
+      [0x008, 1], // version 1.0
+      [0x010, CAP_FULL_PPGTT | CAP_HWSP_EMULATION],
+      [0x040, apertureBase],
+      [0x044, apertureSize],
+      [0x048, hiddenBase],
+      [0x04c, hiddenSize],
+      [0x050, fences],
+      [0x830, NO_HOT_SPOT],
+      [0x834, NO_HOT_SPOT],
+    ];
+    for (const [offset, value] of registers) this.#view.setUint32(offset, value, true);
+  }
+
+  /** The byte at an offset, 0..4095. */
+  readByte(offset: number): number {
+    return this.#bytes[offset]!;
+  }
+
+  /** Whether a read of this many bytes is one that a guest has reason to do. */
+  isReadable(offset: number, size: number): boolean {
+    return lies(READABLE, offset, size);
+  }
+
+  /** The value of the 4-byte register at an offset that is a multiple of 4. */
+  register(offset: number): number {
+    return this.#view.getUint32(offset, true);
+  }
+
+  /**
+   * Writes a 4-byte register.
+   *
+   * @param offset 0..4092, a multiple of 4.
+   * @param value 32-bit value.
+   * @returns What the write asks for; the caller acts on it.
+   */
+  writeRegister(offset: number, value: number): PvinfoWrite {
+    if (offset >= OUT_OF_RESOURCES[0] && offset < OUT_OF_RESOURCES[1]) return "failsafe";
+    if (!lies(WRITABLE, offset, 4)) return "dropped";
+    this.#view.setUint32(offset, value, true);
+    return offset === G2V_NOTIFY ? "notify" : "stored";
+  }
+
+  /** Stores a byte without any meaning, as in failsafe mode. */
+  storeByte(offset: number, value: number): void {
+    this.#bytes[offset] = value;
+  }
+}
+
+/** Whether an access lies in one of the ranges. */
+function lies(ranges: readonly (readonly [number, number])[], offset: number, size: number): boolean {
+  return ranges.some(([first, end]) => offset >= first && offset + size <= end);
+}

@@ -1,0 +1,153 @@
+/**
+ * One virtual GPU: regions that a guest reads and writes, in front of the GTT engine.
+ *
+ * Region numbers are those of vfio-pci: 0 registers and GTT window, 2 aperture, 7 PCI configuration space. An access that no
+ * region has (a region that does not exist, an offset beyond its end, a size other than 1, 2, 4 or 8) is the *peer's*
+ * mistake and is refused. Any other access is the *guest's* and is always answered.
+ *
+ * @module
+ */
+
+import type { GraphicsMemory } from "../gtt/address.ts";
+import { EINVAL, OK } from "../gtt/errno.ts";
+import type { GttHost } from "../gtt/host.ts";
+import type { GvtGtt } from "../gtt/gvt_gtt.ts";
+import { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import type { RamMap } from "../memory/ram_map.ts";
+import { Aperture } from "./aperture.ts";
+import { Bar0 } from "./bar0.ts";
+import type { HostGgtt } from "./host_ggtt.ts";
+import { BAR0_SIZE, BAR2_SIZE, CONFIG_SIZE, PciConfig } from "./pci.ts";
+import { VgpuCounters } from "./vgpu_counters.ts";
+import type { VgpuConfig } from "./vgpu_options.ts";
+
+/** Region of registers and GTT window. */
+export const REGION_BAR0 = 0;
+/** Region of the aperture. */
+export const REGION_APERTURE = 2;
+/** Region of PCI configuration space. */
+export const REGION_CONFIG = 7;
+
+/** Sizes of the regions that exist, bytes. */
+export const REGION_SIZES: ReadonlyMap<number, number> = new Map([
+  [REGION_BAR0, BAR0_SIZE],
+  [REGION_APERTURE, BAR2_SIZE],
+  [REGION_CONFIG, CONFIG_SIZE],
+]);
+
+/** What a vGPU is built from. */
+export interface VgpuParts {
+  /** Sizes and identity. */
+  readonly config: VgpuConfig;
+  /** The graphics memory that the vGPU owns. */
+  readonly gm: GraphicsMemory;
+  /** The device it belongs to. */
+  readonly gvt: GvtGtt;
+  /** The engine's host. */
+  readonly host: GttHost;
+  /** The host's GGTT, to which `host` stores. */
+  readonly ggtt: HostGgtt;
+  /** Guest RAM. */
+  readonly ram: RamMap;
+}
+
+/**
+ * A virtual GPU.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createDevice, OK, REGION_BAR0 } from "../../mod.ts";
+ *
+ * using device = createDevice();
+ * const value = new Uint32Array(2);
+ * assertEquals(device.vgpu.read(REGION_BAR0, 0x78000, 8, value), OK);
+ * assertEquals(new TextDecoder().decode(value.buffer).slice(0, 3), "vGT"); // PVINFO's magic
+ * ```
+ */
+export class Vgpu {
+  /** Sizes and identity. */
+  readonly config: VgpuConfig;
+  /** The engine. */
+  readonly gtt: VgpuGtt;
+  /** What the regions have seen. */
+  readonly counters: VgpuCounters = new VgpuCounters();
+  /** PCI configuration space. */
+  readonly pci: PciConfig;
+  /** Region 0. */
+  readonly bar0: Bar0;
+  readonly #aperture: Aperture;
+
+  /** A vGPU in its reset state; the engine is not initialised. */
+  constructor(parts: VgpuParts) {
+    this.config = parts.config;
+    this.gtt = new VgpuGtt(parts.gvt, parts.host, parts.gm);
+    this.pci = new PciConfig(parts.config.deviceId);
+    this.bar0 = new Bar0(parts.config, this.gtt, this.counters);
+    this.#aperture = new Aperture(parts.ggtt, parts.ram, this.gtt, this.counters);
+  }
+
+  /**
+   * The guest reads.
+   *
+   * @param region 0, 2 or 7.
+   * @param offset Bytes; the access must end within the region.
+   * @param size 1, 2, 4 or 8.
+   * @param out Receives the value as two lanes.
+   * @returns 0, or -EINVAL for an access that no region has.
+   */
+  read(region: number, offset: number, size: number, out: Uint32Array): number {
+    if (!isAccess(region, offset, size)) return EINVAL;
+    if (region === REGION_BAR0) {
+      this.counters.bar0Reads++;
+      this.bar0.read(offset, size, out);
+    } else if (region === REGION_APERTURE) {
+      this.counters.apertureReads++;
+      this.#aperture.read(offset, size, out);
+    } else {
+      this.counters.configReads++;
+      out[0] = out[1] = 0;
+      for (let i = 0; i < size; i++) out[i >> 2]! |= this.pci.readByte(offset + i) << (8 * (i & 3));
+    }
+    return OK;
+  }
+
+  /**
+   * The guest writes.
+   *
+   * @param region 0, 2 or 7.
+   * @param offset Bytes; the access must end within the region.
+   * @param size 1, 2, 4 or 8.
+   * @param lo Low lane of the value.
+   * @param hi High lane of the value, for size 8.
+   * @returns 0, or -EINVAL for an access that no region has.
+   */
+  write(region: number, offset: number, size: number, lo: number, hi: number): number {
+    if (!isAccess(region, offset, size)) return EINVAL;
+    if (region === REGION_BAR0) {
+      this.counters.bar0Writes++;
+      this.bar0.write(offset, size, lo, hi);
+    } else if (region === REGION_APERTURE) {
+      this.counters.apertureWrites++;
+      this.#aperture.write(offset, size, lo, hi);
+    } else {
+      this.counters.configWrites++;
+      for (let i = 0; i < size; i++) this.pci.writeByte(offset + i, (i < 4 ? lo : hi) >>> (8 * (i & 3)));
+    }
+    return OK;
+  }
+
+  /** Resets the device: registers, configuration space and the engine (`intel_vgpu_reset_gtt`). */
+  reset(): void {
+    this.pci.reset();
+    this.bar0.reset();
+    this.gtt.resetGtt();
+  }
+}
+
+/** Whether some region has this access. */
+function isAccess(region: number, offset: number, size: number): boolean {
+  const regionSize = REGION_SIZES.get(region);
+  const isSize = size === 1 || size === 2 || size === 4 || size === 8;
+  return regionSize !== undefined && isSize && offset >= 0 && offset + size <= regionSize;
+}
