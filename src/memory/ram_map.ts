@@ -1,0 +1,336 @@
+/**
+ * Guest RAM: a map of regions.
+ *
+ * A *region* is a run of guest physical pages. It has a *backing*, which holds its bytes
+ * ({@linkcode Backing}: local, file or mapped), and a run of *host frames* of the same length, by which shadow
+ * page tables name it. No two regions share a guest page or a host frame, and no region has a host frame of
+ * the device's own pages; so a frame number leads to one page or to none.
+ *
+ * Two kinds of calls. The VMM's (`map`, `unmap`, `clear`) say what is wrong by a {@linkcode RamError} and
+ * then have changed nothing. The engine's and the device's (all others) never throw: what is not RAM is
+ * `false` or -1, as is what the host fails to read. Everything is resolved when it is accessed: no caller holds
+ * a pointer into RAM, so a region can go at any time (`engine.md` §15, 30).
+ *
+ * @module
+ */
+
+import type { Backing } from "./backing.ts";
+import { type OpenFile, openGuestFile } from "./guest_file.ts";
+import { IntervalIndex } from "./interval_index.ts";
+import { allocateLocal } from "./local.ts";
+import { hex, RamError } from "./ram_error.ts";
+import {
+  MAX_LOCAL_BYTES,
+  MAX_REGIONS,
+  PAGE_BYTES,
+  type Placement,
+  placeRegion,
+  type RamRegion,
+  type RamRegionOptions,
+} from "./ram_region.ts";
+
+export type { Backing, BackingKind } from "./backing.ts";
+export type { OpenFile } from "./guest_file.ts";
+export { RamError, type RamErrorCode } from "./ram_error.ts";
+export { HOST_PAGE_MFN_BASE, type RamRegion, type RamRegionOptions } from "./ram_region.ts";
+
+/** Options of a {@linkcode RamMap}. */
+export interface RamMapOptions {
+  /** How the files of regions are opened; {@linkcode openGuestFile} if not given. */
+  readonly openFile?: OpenFile;
+}
+
+/** A region with the bytes behind it; the region itself is what is told to the outside. */
+interface BackedRegion extends RamRegion {
+  readonly backing: Backing;
+}
+
+/**
+ * The guest's RAM.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ *
+ * using ram = new RamMap();
+ * ram.map({ gpa: 0x10_0000, size: 0x2000 });
+ * ram.write(0x10_0008, new Uint8Array([3, 0x10, 0, 0, 1, 0, 0, 0]));
+ *
+ * const entry = new Uint32Array(2);
+ * assertEquals(ram.readEntry(0x10_0008, entry), true);
+ * assertEquals(entry, new Uint32Array([0x1003, 1]));
+ * assertEquals(ram.mfnOf(0x101), 0x10_0101);
+ * assertEquals(ram.isRam(0x102), false);
+ * ```
+ */
+export class RamMap {
+  readonly #openFile: OpenFile;
+  readonly #byGpa: IntervalIndex<BackedRegion> = new IntervalIndex();
+  readonly #byMfn: IntervalIndex<BackedRegion> = new IntervalIndex();
+  #localBytes = 0;
+
+  /**
+   * Makes a map without regions.
+   *
+   * @param options How files are opened.
+   */
+  constructor(options: RamMapOptions = {}) {
+    this.#openFile = options.openFile ?? openGuestFile;
+  }
+
+  /** The regions in order of their addresses. */
+  get regions(): readonly RamRegion[] {
+    return this.#byGpa.intervals.map(({ value }) => describe(value));
+  }
+
+  /**
+   * Adds a region.
+   *
+   * @param options Its place, its file if it has one.
+   * @returns The region.
+   * @throws {RamError} If it breaks a rule, overlaps another one, or its memory or file cannot be had;
+   * nothing has changed then.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals, assertThrows } from "@std/assert";
+   *
+   * using ram = new RamMap();
+   * assertEquals(ram.map({ gpa: 0, size: 4096 }).kind, "local");
+   * assertThrows(() => ram.map({ gpa: 0, size: 4096 }), RamError, "Cannot map RAM at 0x0");
+   * ```
+   */
+  map(options: RamRegionOptions): RamRegion {
+    try {
+      const place = placeRegion(options);
+      this.#requireFree(place);
+      return describe(this.#add({ ...place, ...this.#open(place, options) }));
+    } catch (cause) {
+      if (!(cause instanceof RamError)) throw cause;
+      throw new RamError(cause.code, `Cannot map RAM at ${hex(options.gpa)}: ${cause.message}`, { cause });
+    }
+  }
+
+  /**
+   * Removes a region and closes its file.
+   *
+   * @param gpa Its guest physical address, exactly.
+   * @param size Its size in bytes, exactly.
+   * @throws {RamError} `ENOENT` if there is no such region.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   *
+   * using ram = new RamMap();
+   * ram.map({ gpa: 0, size: 4096 });
+   * ram.unmap(0, 4096);
+   * assertEquals(ram.isRam(0), false);
+   * ```
+   */
+  unmap(gpa: number, size: number): void {
+    const region = this.#byGpa.find(gpa);
+    if (region?.gpa !== gpa || region.size !== size) {
+      throw new RamError(
+        "ENOENT",
+        `Cannot unmap RAM at ${hex(gpa)}, size ${hex(size)}: ${this.#nearest(gpa)}`,
+      );
+    }
+    this.#remove(region);
+  }
+
+  /** Removes every region and closes their files. */
+  clear(): void {
+    for (const { value } of this.#byGpa.intervals.slice()) this.#remove(value);
+  }
+
+  /** Removes every region; legal more than once. */
+  [Symbol.dispose](): void {
+    this.clear();
+  }
+
+  /**
+   * Reads bytes, across regions that touch.
+   *
+   * @param gpa Guest physical address, any alignment.
+   * @param out Filled whole; untouched on failure.
+   * @returns Whether they were read: `false` if any of them is not RAM, or the host fails.
+   */
+  read(gpa: number, out: Uint8Array): boolean {
+    const first = this.#byGpa.find(gpa);
+    if (first !== null && gpa + out.length <= first.gpa + first.size) {
+      return first.backing.read(gpa - first.gpa, out);
+    }
+    if (!this.#covers(gpa, out.length, false)) return false;
+    const whole = new Uint8Array(out.length); // a later region may fail: `out` must be untouched then
+    const isRead = this.#eachPart(gpa, whole, (backing, at, part) => backing.read(at, part));
+    if (isRead) out.set(whole);
+    return isRead;
+  }
+
+  /**
+   * Writes bytes, across regions that touch.
+   *
+   * @param gpa Guest physical address, any alignment.
+   * @param bytes Written whole.
+   * @returns Whether they were written. If any of them is not RAM or read-only: `false`, and none was. If the
+   * host fails half way: `false`, and some may have been.
+   */
+  write(gpa: number, bytes: Uint8Array): boolean {
+    if (!this.#covers(gpa, bytes.length, true)) return false;
+    return this.#eachPart(gpa, bytes, (backing, at, part) => backing.write(at, part));
+  }
+
+  /**
+   * Reads one 8-byte entry; allocates nothing.
+   *
+   * @param gpa Guest physical address, a multiple of 8; what is none is not read.
+   * @param out Receives the low lane at 0, the high lane at 1; untouched on failure.
+   * @returns Whether it was read.
+   */
+  readEntry(gpa: number, out: Uint32Array): boolean {
+    const region = this.#byGpa.find(gpa);
+    if (region === null || (gpa & 7) !== 0) return false;
+    return region.backing.readEntry(gpa - region.gpa, out);
+  }
+
+  /**
+   * Reads one page of 4 KiB.
+   *
+   * @param gfn Guest frame number.
+   * @param out At least 1024 lanes; untouched on failure.
+   * @returns Whether it was read.
+   */
+  readPage(gfn: number, out: Uint32Array): boolean {
+    const gpa = gfn * PAGE_BYTES;
+    const region = this.#byGpa.find(gpa);
+    return region !== null && region.backing.readPage(gpa - region.gpa, out);
+  }
+
+  /**
+   * Whether a frame is guest RAM; if it is, all of it is.
+   *
+   * @param gfn Guest frame number.
+   * @returns Whether a region has it.
+   */
+  isRam(gfn: number): boolean {
+    return this.#byGpa.find(gfn * PAGE_BYTES) !== null;
+  }
+
+  /**
+   * The host frame of a guest frame.
+   *
+   * @param gfn Guest frame number.
+   * @returns Its host frame number, or -1 if it is not RAM.
+   */
+  mfnOf(gfn: number): number {
+    const region = this.#byGpa.find(gfn * PAGE_BYTES);
+    return region === null ? -1 : region.mfn + (gfn - region.gpa / PAGE_BYTES);
+  }
+
+  /**
+   * The guest frame of a host frame: {@linkcode mfnOf} backwards.
+   *
+   * @param mfn Host frame number.
+   * @returns Its guest frame number, or -1 if no RAM has it.
+   */
+  gfnOf(mfn: number): number {
+    const region = this.#byMfn.find(mfn);
+    return region === null ? -1 : region.gpa / PAGE_BYTES + (mfn - region.mfn);
+  }
+
+  #requireFree({ gpa, size, mfn }: Placement): void {
+    if (this.#byGpa.intervals.length >= MAX_REGIONS) {
+      throw new RamError("ENOSPC", `there are ${MAX_REGIONS} regions already: unmap one first`);
+    }
+    const inGuest = this.#byGpa.overlapping(gpa, gpa + size);
+    if (inGuest !== null) throw new RamError("EEXIST", `it overlaps the region at ${place(inGuest)}`);
+    const inHost = this.#byMfn.overlapping(mfn, mfn + size / PAGE_BYTES);
+    if (inHost !== null) {
+      throw new RamError(
+        "EEXIST",
+        `its host frames, from ${hex(mfn)}, overlap those of the region at ${place(inHost)}, ` +
+          `from ${hex(inHost.mfn)}: give another mfn`,
+      );
+    }
+  }
+
+  #open(
+    { size, readonly }: Placement,
+    { path, offset = 0 }: RamRegionOptions,
+  ): Pick<BackedRegion, "kind" | "backing"> {
+    if (path !== undefined) {
+      const backing = this.#openFile(path, readonly, offset, size);
+      return { kind: backing.kind, backing };
+    }
+    const total = this.#localBytes + size;
+    if (total > MAX_LOCAL_BYTES) {
+      throw new RamError(
+        "ENOMEM",
+        `local RAM would be ${total} bytes, the limit is ${MAX_LOCAL_BYTES}: share the RAM as a file`,
+      );
+    }
+    return { kind: "local", backing: allocateLocal(size, readonly) };
+  }
+
+  #add(region: BackedRegion): BackedRegion {
+    const { gpa, size, mfn } = region;
+    this.#byGpa.add(gpa, gpa + size, region);
+    this.#byMfn.add(mfn, mfn + size / PAGE_BYTES, region);
+    if (region.kind === "local") this.#localBytes += size;
+    return region;
+  }
+
+  #remove(region: BackedRegion): void {
+    this.#byGpa.remove(region.gpa);
+    this.#byMfn.remove(region.mfn);
+    if (region.kind === "local") this.#localBytes -= region.size;
+    region.backing.close();
+  }
+
+  /** Whether every byte of a range is RAM (and may be written). */
+  #covers(gpa: number, length: number, forWriting: boolean): boolean {
+    const end = gpa + length;
+    for (let at = gpa; at < end;) {
+      const region = this.#byGpa.find(at);
+      if (region === null || (forWriting && region.readonly)) return false;
+      at = region.gpa + region.size;
+    }
+    return true;
+  }
+
+  /** Applies `access` to the parts of a range that {@linkcode RamMap.#covers} has found whole. */
+  #eachPart(
+    gpa: number,
+    bytes: Uint8Array,
+    access: (backing: Backing, at: number, part: Uint8Array) => boolean,
+  ): boolean {
+    for (let done = 0; done < bytes.length;) {
+      const at = gpa + done;
+      const region = this.#byGpa.find(at);
+      if (region === null) return false;
+      const count = Math.min(region.gpa + region.size - at, bytes.length - done);
+      if (!access(region.backing, at - region.gpa, bytes.subarray(done, done + count))) return false;
+      done += count;
+    }
+    return true;
+  }
+
+  #nearest(gpa: number): string {
+    let nearest: RamRegion | null = null;
+    for (const { value } of this.#byGpa.intervals) {
+      if (nearest === null || Math.abs(value.gpa - gpa) <= Math.abs(nearest.gpa - gpa)) nearest = value;
+    }
+    return nearest === null
+      ? "no RAM is mapped"
+      : `a region goes with its exact address and size: the nearest is ${place(nearest)}`;
+  }
+}
+
+function describe({ gpa, size, mfn, readonly, kind }: RamRegion): RamRegion {
+  return { gpa, size, mfn, readonly, kind };
+}
+
+function place({ gpa, size }: RamRegion): string {
+  return `${hex(gpa)}, size ${hex(size)}`;
+}
