@@ -10,7 +10,7 @@ import { EACCES } from "./errno.ts";
 import { PAGE_SIZE } from "./entry.ts";
 
 /** No address: the engine's INVALID_ADDR as a number. */
-export const INVALID_ADDR = -1;
+export const INVALID_ADDR: number = -1;
 
 /** Where a vGPU's windows lie. Everything is in bytes, page aligned. */
 export interface GraphicsMemoryLayout {
@@ -54,7 +54,12 @@ export class GraphicsMemory {
   readonly #hiddenBase: number;
   readonly #hiddenEnd: number;
 
-  /** @throws {RangeError} When a window is not page aligned or does not fit the graphics memory. */
+  /**
+   * The windows of a layout.
+   *
+   * @param layout Where they lie.
+   * @throws {RangeError} When a window is not page aligned or does not fit the graphics memory.
+   */
   constructor(layout: GraphicsMemoryLayout) {
     this.layout = layout;
     this.#apertureBase = layout.apertureBase;

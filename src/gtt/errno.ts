@@ -5,18 +5,18 @@
  */
 
 /** Success. */
-export const OK = 0;
+export const OK: number = 0;
 /** No such device or address: a frame could not be translated. */
-export const ENXIO = -6;
+export const ENXIO: number = -6;
 /** Out of memory, and nothing could be reclaimed. */
-export const ENOMEM = -12;
+export const ENOMEM: number = -12;
 /** Access to an address outside the vGPU's windows. */
-export const EACCES = -13;
+export const EACCES: number = -13;
 /** Guest memory could not be read. */
-export const EFAULT = -14;
+export const EFAULT: number = -14;
 /** Not in this state: already initialised, or still in use. */
-export const EBUSY = -16;
+export const EBUSY: number = -16;
 /** The platform is not supported, or the engine is not initialised. */
-export const ENODEV = -19;
+export const ENODEV: number = -19;
 /** Invalid argument. */
-export const EINVAL = -22;
+export const EINVAL: number = -22;

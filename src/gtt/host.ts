@@ -7,7 +7,7 @@
  */
 
 /** An invalid host frame number: the answer of {@linkcode GttHost.gfnToMfn} when a frame cannot be pinned. */
-export const INVALID_MFN = -1;
+export const INVALID_MFN: number = -1;
 
 /** One host page: 512 entries of 8 bytes as 1024 32-bit lanes, low lane first. */
 export interface HostPage {

@@ -30,7 +30,7 @@ export const ROOTS = 4;
 /** One PPGTT address space. Whoever holds one across guest actions checks {@linkcode alive} (`engine.md` §15, 28). */
 export class PpgttMm {
   /** Its number, in creation order from 0, never used again; -1 until it is created. */
-  id = -1;
+  id: number = -1;
   /** Levels of its tables: 3 or 4. */
   readonly level: 3 | 4;
   /** The guest's four root values, two lanes each. */

@@ -37,14 +37,22 @@ export interface Submission {
 }
 
 /** The parts of an engine, made anew by each {@linkcode VgpuGtt.init}. */
-interface Parts {
+export interface EngineParts {
+  /** Who wants to hear of stores to which frame. */
   readonly tracks: PageTracks;
+  /** The vGPU's scratch pages. */
   readonly scratch: ScratchPages;
+  /** The live shadow tables. */
   readonly tables: ShadowTables;
+  /** Half stores that wait for the flush. */
   readonly post: PostShadow;
+  /** Out-of-sync pages. */
   readonly oos: OutOfSync;
+  /** The PPGTT address spaces. */
   readonly mms: PpgttMms;
+  /** The guest's GGTT. */
   readonly ggtt: Ggtt;
+  /** The walker. */
   readonly translator: Translator;
 }
 
@@ -54,9 +62,11 @@ interface Parts {
  * @example A GGTT entry, stored by the guest and translated:
  * ```ts
  * import { assertEquals } from "@std/assert";
- * import { GraphicsMemory, GTT_START_OFFSET, GvtGtt, OK, SimulatedHost, VgpuGtt } from "../../mod.ts";
+ * import { GraphicsMemory, GTT_START_OFFSET, GvtGtt, OK, RamMap, VgpuGtt, VgpuHost } from "../../mod.ts";
  *
- * const host = new SimulatedHost(1024); // 4 MiB of guest RAM
+ * using ram = new RamMap();
+ * ram.map({ gpa: 0, size: 0x400000 });
+ * const host = new VgpuHost(ram, 0x100000000);
  * const gm = new GraphicsMemory({
  *   apertureBase: 0, apertureSize: 0x400000, hiddenBase: 0x10000000, hiddenSize: 0x400000,
  *   total: 0x100000000, mappableEnd: 0x10000000,
@@ -79,7 +89,7 @@ export class VgpuGtt {
   /** In failsafe mode stores to tracked pages end the tracking instead of being handled (`engine.md` §15, 23). */
   failsafe = false;
   readonly #gvt: GvtGtt;
-  #parts: Parts;
+  #parts: EngineParts;
   #initialised = false;
   #nextMmId = 0;
 
@@ -97,7 +107,7 @@ export class VgpuGtt {
   }
 
   /** The parts, for views and invariants: look, do not touch. */
-  get parts(): Readonly<Parts> {
+  get parts(): Readonly<EngineParts> {
     return this.#parts;
   }
 
@@ -380,7 +390,7 @@ export class VgpuGtt {
 
   // ---- inside
 
-  #assemble(): Parts {
+  #assemble(): EngineParts {
     const { host, counters } = this;
     const globalScratch = () => this.#gvt.globalScratch;
     const tracks = new PageTracks(host, counters);

@@ -41,6 +41,8 @@ export class VgpuHost implements GttHost {
   readonly #protected = new Set<number>();
 
   /**
+   * A host with an empty GGTT and nothing protected.
+   *
    * @param ram Guest RAM.
    * @param graphicsMemory Size of the whole graphics memory, bytes.
    * @param onProtect Told of each frame that should start or stop trapping.
