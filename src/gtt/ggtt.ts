@@ -114,6 +114,14 @@ export class Ggtt {
     this.#host.flushGgtt();
   }
 
+  /** Translates every present entry anew, because guest RAM came or went. The guest's view stays. */
+  retranslate(): void {
+    const { apertureBase, apertureSize, hiddenBase, hiddenSize } = this.#gm.layout;
+    this.#retranslateWindow(apertureBase, apertureSize);
+    this.#retranslateWindow(hiddenBase, hiddenSize);
+    this.#host.flushGgtt();
+  }
+
   /**
    * Translates an address through the guest's view (`engine.md` §8.7); presence is not checked.
    *
@@ -135,6 +143,14 @@ export class Ggtt {
   }
 
   #store(index: number, lo: number, hi: number): void {
+    this.#storeHost(index, lo, hi);
+    this.#host.flushGgtt();
+    this.entries[2 * index] = lo;
+    this.entries[2 * index + 1] = hi;
+  }
+
+  /** Stores the host's entry for a value of the guest: its own target if that is a frame of the guest, else scratch. */
+  #storeHost(index: number, lo: number, hi: number): void {
     let mfn = this.#globalScratch();
     if ((lo & PRESENT) !== 0) {
       const gfn = frameOf(lo, hi);
@@ -143,9 +159,13 @@ export class Ggtt {
       else mfn = pinned;
     }
     this.#host.storeGgtt(index, withFrameLo(lo, mfn), withFrameHi(hi, mfn));
-    this.#host.flushGgtt();
-    this.entries[2 * index] = lo;
-    this.entries[2 * index + 1] = hi;
+  }
+
+  #retranslateWindow(base: number, size: number): void {
+    for (let index = base / PAGE_SIZE; index < (base + size) / PAGE_SIZE; index++) {
+      const lo = this.entries[2 * index]!;
+      if ((lo & PRESENT) !== 0) this.#storeHost(index, lo, this.entries[2 * index + 1]!);
+    }
   }
 
   #resetWindow(base: number, size: number): void {

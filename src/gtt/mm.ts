@@ -196,6 +196,11 @@ export class PpgttMms {
     if (mm.shadowed) mm.unshadow();
   }
 
+  /** Rebuilds a shadow that was taken, if that works; else the next pin tries again. */
+  restoreShadow(mm: PpgttMm): void {
+    if (mm.shadow() === OK) this.#lru.add(mm);
+  }
+
   /** Forgets every address space; its shadow tables were freed before, by a reset. */
   forgetAll(): void {
     for (const mm of this.#byId.values()) {

@@ -96,6 +96,15 @@ export class PageTracks {
     track.registered = false;
   }
 
+  /** Ends every track without asking the host, as setting up anew does: it starts with an empty hash (`engine.md` §6.2). */
+  forgetAll(): void {
+    for (const { tracks } of this.#frames.values()) {
+      for (const track of tracks) track.registered = false;
+    }
+    this.#frames.clear();
+    this.#enabledTracks = 0;
+  }
+
   /** The newest track of a frame, enabled or not (`intel_vgpu_find_tracked_page`). */
   find(gfn: number): PageTrack | undefined {
     return this.#frames.get(gfn)?.tracks.at(-1);

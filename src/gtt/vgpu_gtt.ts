@@ -28,11 +28,11 @@ import { ShadowTables } from "./shadow_tables.ts";
 import { Translator } from "./translate.ts";
 import { TrappedStores } from "./trapped_store.ts";
 
-/** What a submission did. */
+/** What {@linkcode VgpuGtt.submit} did. */
 export interface Submission {
-  /** The address space used. It may have ended with the submission's own reference. */
+  /** The address space used. It has ended by now if the submission's own reference was the last. */
   readonly mm: PpgttMm;
-  /** Whether the guest had not announced it before. */
+  /** Whether it was made for this submission, because the guest had not announced it before. */
   readonly created: boolean;
 }
 
@@ -86,14 +86,23 @@ export class VgpuGtt {
   readonly gm: GraphicsMemory;
   /** The host, for views. */
   readonly host: GttHost;
-  /** In failsafe mode stores to tracked pages end the tracking instead of being handled (`engine.md` §15, 23). */
+  /**
+   * In failsafe mode a store to a tracked frame ends its tracking instead of being handled
+   * (`engine.md` §15, 23).
+   */
   failsafe = false;
   readonly #gvt: GvtGtt;
   #parts: EngineParts;
   #initialised = false;
   #nextMmId = 0;
 
-  /** The engine of one vGPU of `gvt`, not initialised yet. */
+  /**
+   * The engine of one vGPU, not initialised yet (`engine.md` §4).
+   *
+   * @param gvt The device that the vGPU belongs to; initialise it first.
+   * @param host The services of `engine.md` §1.1.
+   * @param gm The windows of graphics memory that the vGPU owns.
+   */
   constructor(gvt: GvtGtt, host: GttHost, gm: GraphicsMemory) {
     this.#gvt = gvt;
     this.host = host;
@@ -101,17 +110,29 @@ export class VgpuGtt {
     this.#parts = this.#assemble();
   }
 
-  /** Whether {@linkcode init} succeeded. */
+  /**
+   * Whether {@linkcode init} succeeded and {@linkcode clean} was not called since.
+   *
+   * @returns Whether calls do anything; before, they answer -ENODEV or that there is nothing.
+   */
   get initialised(): boolean {
     return this.#initialised;
   }
 
-  /** The parts, for views and invariants: look, do not touch. */
+  /**
+   * The parts, for views and invariants: look, do not touch.
+   *
+   * @returns The parts in use; {@linkcode init} makes new ones.
+   */
   get parts(): Readonly<EngineParts> {
     return this.#parts;
   }
 
-  /** The device that this vGPU belongs to. */
+  /**
+   * The device that this vGPU belongs to.
+   *
+   * @returns The state that it shares with the other vGPUs.
+   */
   get gvt(): GvtGtt {
     return this.#gvt;
   }
@@ -119,13 +140,28 @@ export class VgpuGtt {
   // ---- life cycle (engine.md §6, §12)
 
   /**
-   * Sets the vGPU's translation up (`intel_vgpu_init_gtt`): host windows on scratch, an empty GGTT, scratch pages.
+   * Sets the vGPU's translation up (`intel_vgpu_init_gtt`, `engine.md` §6.2): host windows on scratch, an
+   * empty GGTT, four scratch pages.
    *
-   * @returns 0; -ENOMEM without scratch pages, -ENODEV while the device is not set up, -EBUSY when done already.
+   * @returns 0; -ENOMEM without scratch pages, -ENODEV while the device is not set up, -EBUSY when done
+   *   already.
+   *
+   * @example A vGPU can be initialised once
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EBUSY, OK } from "../../mod.ts";
+   *
+   * using device = createDevice(); // has called init
+   * const { gtt } = device.vgpu;
+   * assertEquals(gtt.init(), EBUSY);
+   * assertEquals(gtt.clean(), OK);
+   * assertEquals(gtt.init(), OK);
+   * ```
    */
   init(): number {
     if (this.#initialised) return EBUSY;
     if (!this.#gvt.initialised) return ENODEV;
+    this.#parts.tracks.forgetAll();
     this.#parts = this.#assemble();
     this.#parts.ggtt.reset();
     const rc = this.#parts.scratch.build();
@@ -136,10 +172,24 @@ export class VgpuGtt {
   }
 
   /**
-   * Takes everything down (`intel_vgpu_clean_gtt`): shadow tables, scratch pages, address spaces, whatever their references.
-   * User tracks are left alone.
+   * Takes everything down (`intel_vgpu_clean_gtt`, `engine.md` §6.2): shadow tables, scratch pages, address
+   * spaces, whatever their references and pins. User tracks are left alone.
    *
    * @returns 0, or -ENODEV before init.
+   *
+   * @example Whoever holds an address space finds it ended
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, ENODEV, OK, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(4, null) as PpgttMm;
+   * assertEquals(gtt.pinMm(mm), OK);
+   * assertEquals(gtt.clean(), OK);
+   * assertEquals([mm.alive, gtt.unpinMm(mm)], [false, EINVAL]);
+   * assertEquals(gtt.createMm(4, null), ENODEV);
+   * ```
    */
   clean(): number {
     if (!this.#initialised) return ENODEV;
@@ -151,7 +201,26 @@ export class VgpuGtt {
     return OK;
   }
 
-  /** Aims all host entries of the vGPU's windows at scratch (`intel_vgpu_reset_ggtt`). @returns 0 or -ENODEV. */
+  /**
+   * Aims all host entries of the vGPU's windows at scratch (`intel_vgpu_reset_ggtt`, `engine.md` §12). The
+   * guest's own view of the GGTT is not cleared (§13, 22).
+   *
+   * @returns 0, or -ENODEV before init.
+   *
+   * @example The hardware's view is reset, the guest's is not
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, GTT_START_OFFSET } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { config: { apertureBase: gma }, host, gvt, vgpu: { gtt } } = device;
+   * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8, 8, 0x5001, 0);
+   * gtt.resetGgtt();
+   * assertEquals(host.ggtt.target(gma), gvt.globalScratch);
+   * assertEquals(gtt.ggttGmaToGpa(gma), 0x5000);
+   * ```
+   */
   resetGgtt(): number {
     if (!this.#initialised) return ENODEV;
     this.#parts.ggtt.reset();
@@ -159,10 +228,26 @@ export class VgpuGtt {
   }
 
   /**
-   * Frees all shadow tables and PPGTT address spaces, pinned or not, and resets the GGTT (`intel_vgpu_reset_gtt`). The
-   * guest's view of the GGTT survives (`engine.md` §13, 22).
+   * Frees all shadow tables and PPGTT address spaces, pinned or not, and resets the GGTT
+   * (`intel_vgpu_reset_gtt`, `engine.md` §12). Scratch pages, user tracks and the guest's view of the GGTT
+   * (§13, 22) survive.
    *
-   * @returns 0 or -ENODEV.
+   * @returns 0, or -ENODEV before init.
+   *
+   * @example Pins and references save no address space, but the GGTT's view survives
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, GTT_START_OFFSET, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { config: { apertureBase: gma }, vgpu: { gtt } } = device;
+   * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8, 8, 0x5001, 0);
+   * const mm = gtt.createMm(3, null) as PpgttMm;
+   * gtt.pinMm(mm);
+   * gtt.resetGtt();
+   * assertEquals(mm.alive, false);
+   * assertEquals(gtt.ggttGmaToGpa(gma), 0x5000);
+   * ```
    */
   resetGtt(): number {
     if (!this.#initialised) return ENODEV;
@@ -176,35 +261,80 @@ export class VgpuGtt {
   // ---- GGTT (engine.md §7)
 
   /**
-   * Reads the guest's GGTT (`intel_vgpu_emulate_gtt_mmio_read`).
+   * Reads what the guest stored last in its GGTT (`intel_vgpu_emulate_gtt_mmio_read`, `engine.md` §7.1).
+   * Entries outside the vGPU's windows read as 0.
    *
    * @param off MMIO offset, bytes, at or above `GTT_START_OFFSET`.
-   * @param bytes 4 or 8.
-   * @param out Receives the value as two lanes.
-   * @returns 0, -EINVAL for an access of another size or across entries, or -ENODEV.
+   * @param bytes 4 or 8; the access must not leave its entry.
+   * @param out Receives the value as two lanes; untouched on failure.
+   * @returns 0, -EINVAL for an access of another size or across entries, or -ENODEV before init.
+   *
+   * @example The two halves of an entry
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, GTT_START_OFFSET, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const off = GTT_START_OFFSET + device.config.apertureBase / 4096 * 8;
+   * const out = new Uint32Array(2);
+   * device.vgpu.gtt.emulateGttMmioWrite(off, 8, 0x5001, 0xa);
+   * assertEquals(device.vgpu.gtt.emulateGttMmioRead(off + 4, 4, out), OK);
+   * assertEquals(out, Uint32Array.of(0xa, 0));
+   * assertEquals(device.vgpu.gtt.emulateGttMmioRead(off + 4, 8, out), EINVAL); // leaves the entry
+   * ```
    */
   emulateGttMmioRead(off: number, bytes: number, out: Uint32Array): number {
     return this.#initialised ? this.#parts.ggtt.read(off, bytes, out) : ENODEV;
   }
 
   /**
-   * Stores to the guest's GGTT (`intel_vgpu_emulate_gtt_mmio_write`).
+   * Stores to the guest's GGTT and to the host's (`intel_vgpu_emulate_gtt_mmio_write`, `engine.md` §7.2). A
+   * 4-byte store acts at once on the merged entry; a frame that is no guest RAM leads to the global scratch
+   * page.
    *
    * @param off MMIO offset, bytes, at or above `GTT_START_OFFSET`.
-   * @param bytes 4 or 8.
-   * @param lo Low lane of the value.
-   * @param hi High lane of the value.
-   * @returns 0, -EINVAL for an access of another size or across entries, or -ENODEV.
+   * @param bytes 4 or 8; the access must not leave its entry.
+   * @param lo Low lane of the value, 32 bits.
+   * @param hi High lane of the value, 32 bits; not looked at for 4 bytes.
+   * @returns 0, also for a store outside the vGPU's windows, which is dropped; -EINVAL for an access of
+   *   another size or across entries, or -ENODEV before init.
+   *
+   * @example The guest sees its own entry, the hardware a host frame or scratch
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, GTT_START_OFFSET } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { config: { apertureBase: gma }, host, gvt, vgpu: { gtt } } = device;
+   * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8, 8, 0x5001, 0);
+   * assertEquals(host.ggtt.target(gma), 0x100005);
+   * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8, 4, 0x99001, 0); // frame 0x99 is no RAM
+   * assertEquals(host.ggtt.target(gma), gvt.globalScratch);
+   * assertEquals(gtt.ggttGmaToGpa(gma), 0x99000);
+   * ```
    */
   emulateGttMmioWrite(off: number, bytes: number, lo: number, hi: number): number {
     return this.#initialised ? this.#parts.ggtt.write(off, bytes, lo, hi) : ENODEV;
   }
 
   /**
-   * Translates a GGTT address (`intel_vgpu_gma_to_gpa` of the GGTT mm).
+   * Translates a GGTT address (`intel_vgpu_gma_to_gpa` of the GGTT mm, `engine.md` §8.7). Neither the entry's
+   * presence nor its frame is checked (§13, 12).
    *
-   * @param gma Graphics address, bytes.
-   * @returns Guest physical address, or {@linkcode INVALID_ADDR} outside the vGPU's windows.
+   * @param gma Graphics address, bytes, 0 or more.
+   * @returns Guest physical address, or {@linkcode INVALID_ADDR} outside the vGPU's windows and before init.
+   *
+   * @example An empty entry gives the bare offset
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, INVALID_ADDR } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { config: { apertureBase }, vgpu: { gtt } } = device;
+   * assertEquals(gtt.ggttGmaToGpa(apertureBase + 0x1abc), 0xabc);
+   * assertEquals(gtt.ggttGmaToGpa(apertureBase - 1), INVALID_ADDR);
+   * ```
    */
   ggttGmaToGpa(gma: number): number {
     return this.#initialised ? this.#parts.ggtt.translate(gma) : INVALID_ADDR;
@@ -213,69 +343,225 @@ export class VgpuGtt {
   // ---- address spaces (engine.md §8)
 
   /**
-   * Creates and shadows a PPGTT (`intel_vgpu_create_mm`).
+   * Creates and shadows a PPGTT (`intel_vgpu_create_mm`, `engine.md` §8.1, §8.2). If that fails nothing is
+   * left of it (§15, 8).
    *
    * @param level 3 or 4.
-   * @param roots Four root values as eight lanes, or `null` for an empty tree.
-   * @returns The address space with one reference, or -EINVAL, -ENOMEM, -ENODEV or the error of shadowing.
+   * @param roots Four root values as eight lanes, low lane first, or `null` for an empty tree for good.
+   * @returns The address space with one reference; -EINVAL for another level, -ENOMEM, -ENODEV before init,
+   *   or the error of shadowing.
+   *
+   * @example A 3-level table with one page
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, INVALID_ADDR, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // PTE table, entry 0: maps frame 5
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * assertEquals(gtt.gmaToGpa(mm, 0xabc, 0), 0x5abc);
+   * assertEquals(gtt.gmaToGpa(mm, 0x1000, 0), INVALID_ADDR);
+   * assertEquals([...device.host.protectedFrames], [1, 2]);
+   * ```
    */
   createMm(level: number, roots: Uint32Array | null): PpgttMm | number {
     if (!this.#initialised) return ENODEV;
     return this.#parts.mms.create(level, roots);
   }
 
-  /** Ends an address space now, whatever its references and pins (`intel_vgpu_destroy_mm`). @returns 0 or -EINVAL. */
+  /**
+   * Ends an address space now, whatever its references and pins (`intel_vgpu_destroy_mm`, `engine.md` §8.6).
+   *
+   * @param mm An address space of this vGPU.
+   * @returns 0, or -EINVAL if it has ended before (§15, 28).
+   *
+   * @example Shadow tables and their protection go with the last address space that uses them
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * assertEquals(device.host.protectedFrames.size, 1);
+   * assertEquals(gtt.destroyMm(mm), OK);
+   * assertEquals(device.host.protectedFrames.size, 0);
+   * assertEquals(gtt.destroyMm(mm), EINVAL);
+   * ```
+   */
   destroyMm(mm: PpgttMm): number {
     if (!mm.alive) return EINVAL;
     this.#parts.mms.destroy(mm);
     return OK;
   }
 
-  /** Takes a reference to an address space. @returns 0, or -EINVAL if it has ended. */
+  /**
+   * Takes a reference to an address space (`engine.md` §8.6).
+   *
+   * @param mm An address space of this vGPU.
+   * @returns 0, or -EINVAL if it has ended (§15, 28).
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const mm = device.vgpu.gtt.createMm(3, null) as PpgttMm;
+   * assertEquals(device.vgpu.gtt.referenceMm(mm), OK);
+   * assertEquals(mm.refs, 2); // it began with one
+   * ```
+   */
   referenceMm(mm: PpgttMm): number {
     if (!mm.alive) return EINVAL;
     mm.refs++;
     return OK;
   }
 
-  /** Gives a reference back; the last one ends the address space. @returns References left, or -EINVAL. */
+  /**
+   * Gives a reference back; the last one ends the address space, pinned or not (`engine.md` §8.6).
+   *
+   * @param mm An address space of this vGPU.
+   * @returns References left, or -EINVAL if it has ended before (§15, 28).
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(3, null) as PpgttMm;
+   * gtt.pinMm(mm);
+   * assertEquals(gtt.unreferenceMm(mm), 0);
+   * assertEquals(gtt.unreferenceMm(mm), EINVAL);
+   * ```
+   */
   unreferenceMm(mm: PpgttMm): number {
     return mm.alive ? this.#parts.mms.unreference(mm) : EINVAL;
   }
 
-  /** Shadows an address space if need be and keeps it from reclaim (`intel_vgpu_pin_mm`). @returns 0 or the error. */
+  /**
+   * Shadows an address space if a reclaim took its shadow, and keeps it from reclaim (`intel_vgpu_pin_mm`,
+   * `engine.md` §8.6).
+   *
+   * @param mm An address space of this vGPU.
+   * @returns 0; the error of shadowing, then it is not pinned; or -EINVAL if it has ended (§15, 28).
+   *
+   * @example A reclaim takes the shadow of who is not pinned, the next pin rebuilds it
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice({ faults: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * device.faults!.setCount("alloc", 1); // the next shadow page needs a reclaim
+   * gtt.createMm(4, Uint32Array.of(0x2000, 0, 0, 0, 0, 0, 0, 0));
+   * assertEquals([mm.shadowed, mm.alive], [false, true]);
+   * assertEquals(gtt.pinMm(mm), OK);
+   * assertEquals([mm.shadowed, mm.pins], [true, 1]);
+   * ```
+   */
   pinMm(mm: PpgttMm): number {
     return mm.alive ? this.#parts.mms.pin(mm) : EINVAL;
   }
 
-  /** Gives a pin back (`intel_vgpu_unpin_mm`). @returns 0 or -EINVAL. */
+  /**
+   * Gives a pin back (`intel_vgpu_unpin_mm`, `engine.md` §8.6); without one nothing happens (§15, 11).
+   *
+   * @param mm An address space of this vGPU.
+   * @returns 0, or -EINVAL if it has ended (§15, 28).
+   *
+   * @example Pins do not go below 0
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const mm = device.vgpu.gtt.createMm(3, null) as PpgttMm;
+   * assertEquals(device.vgpu.gtt.unpinMm(mm), OK);
+   * assertEquals(mm.pins, 0);
+   * ```
+   */
   unpinMm(mm: PpgttMm): number {
     if (!mm.alive) return EINVAL;
     this.#parts.mms.unpin(mm);
     return OK;
   }
 
-  /** The address space with this number, if it exists. */
+  /**
+   * The address space with this number, if it exists.
+   *
+   * @param id {@linkcode PpgttMm.id}: numbers go up from 0 in creation order and are never used again.
+   * @returns The address space; `undefined` if there is none or it has ended.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const mm = device.vgpu.gtt.createMm(3, null);
+   * assertEquals(device.vgpu.gtt.mm(0) === mm, true);
+   * assertEquals(device.vgpu.gtt.mm(1), undefined);
+   * ```
+   */
   mm(id: number): PpgttMm | undefined {
     return this.#parts.mms.get(id);
   }
 
   /**
-   * The first address space with these roots (`intel_vgpu_find_ppgtt_mm`). No reference is taken.
+   * The first address space with these guest roots, reclaimed or not (`intel_vgpu_find_ppgtt_mm`,
+   * `engine.md` §8.6). No reference is taken.
    *
-   * @param level 3: all four roots must match; 4: only the first.
-   * @param roots Four root values as eight lanes.
+   * @param level 3: all four roots must match, bit for bit; 4: only the first.
+   * @param roots Four root values as eight lanes, low lane first.
+   * @returns The address space created first, or `undefined` if there is none.
+   *
+   * @example Level 4 looks at slot 0 only
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * const three = gtt.createMm(3, null);
+   * const four = gtt.createMm(4, null);
+   * assertEquals(gtt.findPpgttMm(3, new Uint32Array(8)) === three, true);
+   * assertEquals(gtt.findPpgttMm(3, Uint32Array.of(0, 0, 0x9000, 0, 0, 0, 0, 0)), undefined);
+   * assertEquals(gtt.findPpgttMm(4, Uint32Array.of(0, 0, 0x9000, 0, 0, 0, 0, 0)) === four, true);
+   * ```
    */
   findPpgttMm(level: number, roots: Uint32Array): PpgttMm | undefined {
     return this.#parts.mms.find(level, roots);
   }
 
   /**
-   * The guest announces a page table (`intel_vgpu_g2v_create_ppgtt_mm`).
+   * The guest announces a page table (`intel_vgpu_g2v_create_ppgtt_mm`, `engine.md` §8.6): a known one gets
+   * one more reference and is not shadowed again, another is created.
    *
    * @param level 3 or 4.
-   * @param roots The four PDP registers of the PVINFO page, eight lanes.
-   * @returns 0, or the error of creating.
+   * @param roots The four PDP registers of the PVINFO page, eight lanes, low lane first.
+   * @returns 0; -EINVAL for another level, or the error of {@linkcode createMm}.
+   *
+   * @example Announcing the same roots again takes a reference
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * assertEquals(gtt.g2vCreatePpgttMm(4, new Uint32Array(8)), OK);
+   * assertEquals(gtt.g2vCreatePpgttMm(4, new Uint32Array(8)), OK);
+   * assertEquals([gtt.mm(0)?.refs, gtt.mm(1)], [2, undefined]);
+   * assertEquals(gtt.g2vCreatePpgttMm(1, new Uint32Array(8)), EINVAL);
+   * ```
    */
   g2vCreatePpgttMm(level: number, roots: Uint32Array): number {
     if (level !== 3 && level !== 4) return EINVAL;
@@ -286,11 +572,25 @@ export class VgpuGtt {
   }
 
   /**
-   * The guest takes a page table back (`intel_vgpu_g2v_destroy_ppgtt_mm`).
+   * The guest takes a page table back (`intel_vgpu_g2v_destroy_ppgtt_mm`, `engine.md` §8.6): one reference
+   * goes, the last ends the address space.
    *
    * @param level 3 or 4.
-   * @param roots The four PDP registers of the PVINFO page, eight lanes.
-   * @returns 0, or -EINVAL if there is none.
+   * @param roots The four PDP registers of the PVINFO page, eight lanes, low lane first.
+   * @returns 0, or -EINVAL for another level or if there is none with these roots.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * gtt.g2vCreatePpgttMm(3, new Uint32Array(8));
+   * assertEquals(gtt.g2vDestroyPpgttMm(3, new Uint32Array(8)), OK);
+   * assertEquals(gtt.mm(0), undefined);
+   * assertEquals(gtt.g2vDestroyPpgttMm(3, new Uint32Array(8)), EINVAL);
+   * ```
    */
   g2vDestroyPpgttMm(level: number, roots: Uint32Array): number {
     if (level !== 3 && level !== 4) return EINVAL;
@@ -301,12 +601,28 @@ export class VgpuGtt {
   }
 
   /**
-   * Translates an address of a PPGTT (`intel_vgpu_gma_to_gpa`).
+   * Translates an address of a PPGTT (`intel_vgpu_gma_to_gpa`, `engine.md` §8.7): through the shadow down to
+   * the last table, whose entry is read live from guest memory. The frame need not be RAM.
    *
-   * @param mm The address space.
+   * @param mm An address space of this vGPU.
    * @param lo Bits 0..31 of the graphics address.
-   * @param hi Bits 32..63.
-   * @returns Guest physical address, or {@linkcode INVALID_ADDR}.
+   * @param hi Bits 32..63; bits above those of the level (3: bit 31, 4: bit 47) are ignored.
+   * @returns Guest physical address, or {@linkcode INVALID_ADDR} where nothing is mapped or the address space
+   *   has ended.
+   *
+   * @example The answer follows guest memory, even behind the engine's back
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * device.ram.write(0x2008, Uint8Array.of(3, 0x60)); // an untrapped store to entry 1 of that table
+   * assertEquals(gtt.gmaToGpa(mm, 0x1abc, 0), 0x6abc);
+   * ```
    */
   gmaToGpa(mm: PpgttMm, lo: number, hi: number): number {
     return mm.alive ? this.#parts.translator.ppgtt(mm, lo, hi) : INVALID_ADDR;
@@ -314,63 +630,245 @@ export class VgpuGtt {
 
   // ---- page tracking and workloads (engine.md §9, §10)
 
-  /** Registers a user track of a frame, disabled (`intel_vgpu_init_page_track`). */
+  /**
+   * Registers a user track of a frame, disabled (`intel_vgpu_init_page_track`, `engine.md` §9.1). A frame may
+   * have many, and need not be RAM.
+   *
+   * @param gfn Guest frame number.
+   * @param handler Called for each store to the frame while the track is enabled.
+   * @returns The track; end it with {@linkcode cleanPageTrack}.
+   *
+   * @example Registering traps nothing yet
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * let calls = 0;
+   * const track = device.vgpu.gtt.initPageTrack(5, () => (calls++, OK));
+   * device.store(0x5000, new Uint8Array(4));
+   * assertEquals([track.enabled, calls], [false, 0]);
+   * ```
+   */
   initPageTrack(gfn: number, handler: StoreHandler): PageTrack {
     const track = new PageTrack(gfn, handler);
     this.#parts.tracks.init(track);
     return track;
   }
 
-  /** Removes a user track (`intel_vgpu_clean_page_track`). */
+  /**
+   * Removes a user track, disabling it (`intel_vgpu_clean_page_track`, `engine.md` §9.1). It counts no more
+   * even if the host refuses to unprotect the frame (§15, 21 d).
+   *
+   * @param track A track of this vGPU; one that was removed before is left alone.
+   *
+   * @example The frame stays protected while another track wants it (`engine.md` §15, 2 b)
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { host, vgpu: { gtt } } = device;
+   * const tracks = [gtt.initPageTrack(5, () => OK), gtt.initPageTrack(5, () => OK)];
+   * for (const track of tracks) gtt.enablePageTrack(track);
+   * gtt.cleanPageTrack(tracks[0]!);
+   * assertEquals(host.protectedFrames.has(5), true);
+   * gtt.cleanPageTrack(tracks[1]!);
+   * assertEquals(host.protectedFrames.has(5), false);
+   * ```
+   */
   cleanPageTrack(track: PageTrack): void {
     this.#parts.tracks.clean(track);
   }
 
-  /** Starts trapping stores to a user track's frame. @returns 0 or the host's error. */
+  /**
+   * Starts handing stores to a user track (`engine.md` §9.1); the frame's first track has it write-protected.
+   * Enabling twice is no error.
+   *
+   * @param track A track of this vGPU.
+   * @returns 0, or the host's error, -EINVAL if the frame is no RAM; then nothing changed.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * assertEquals(gtt.enablePageTrack(gtt.initPageTrack(5, () => OK)), OK);
+   * assertEquals([...device.host.protectedFrames], [5]);
+   * assertEquals(gtt.enablePageTrack(gtt.initPageTrack(0x99, () => OK)), EINVAL); // no RAM
+   * ```
+   */
   enablePageTrack(track: PageTrack): number {
     return this.#parts.tracks.enable(track);
   }
 
-  /** Stops trapping stores to a user track's frame. @returns 0 or the host's error. */
+  /**
+   * Stops handing stores to a user track (`engine.md` §9.1); after the frame's last one it is unprotected.
+   * Disabling twice is no error.
+   *
+   * @param track A track of this vGPU.
+   * @returns 0, or the host's error; then nothing changed.
+   *
+   * @example If the host refuses, the track stays enabled
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK } from "../../mod.ts";
+   *
+   * using device = createDevice({ faults: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const track = gtt.initPageTrack(5, () => OK);
+   * gtt.enablePageTrack(track);
+   * device.faults!.setFrame("unwp", 5, true);
+   * assertEquals([gtt.disablePageTrack(track), track.enabled], [EINVAL, true]);
+   * device.faults!.setFrame("unwp", 5, false);
+   * assertEquals([gtt.disablePageTrack(track), track.enabled], [OK, false]);
+   * ```
+   */
   disablePageTrack(track: PageTrack): number {
     return this.#parts.tracks.disable(track);
   }
 
-  /** The newest track of a frame (`intel_vgpu_find_tracked_page`). */
+  /**
+   * The newest track of a frame, enabled or not, a user's or a shadow table (`intel_vgpu_find_tracked_page`,
+   * `engine.md` §9.1, §15, 2 d).
+   *
+   * @param gfn Guest frame number.
+   * @returns The track, or `undefined` if the frame has none.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * gtt.initPageTrack(5, () => OK);
+   * const newest = gtt.initPageTrack(5, () => OK);
+   * assertEquals(gtt.findTrackedPage(5) === newest, true);
+   * assertEquals(gtt.findTrackedPage(6), undefined);
+   * ```
+   */
   findTrackedPage(gfn: number): PageTrack | undefined {
     return this.#parts.tracks.find(gfn);
   }
 
   /**
-   * A guest store reached a write-protected frame; guest memory already holds it (`engine.md` §9.2).
+   * A guest store reached a write-protected frame: hands it to every enabled track of the frame, oldest first
+   * (`engine.md` §9.2, §15, 2 c). Guest memory already holds it.
    *
    * @param gpa First byte stored; the store must not leave its page.
-   * @param bytes Length of the store.
-   * @returns 0, or the first error of a handler.
+   * @param bytes Length of the store, 1 or more. A shadow table takes 8, a whole entry, and 4, a half.
+   * @returns 0, also if nobody tracks the frame or in failsafe mode; else the first error of a handler.
+   *
+   * @example A removed leaf leads to scratch and keeps its flags
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK, PRESENT, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // PTE table, entry 0: maps frame 5
+   * const { gtt } = device.vgpu;
+   * gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0));
+   * device.ram.write(0x2000, new Uint8Array(8)); // the guest removes it: memory first,
+   * assertEquals(gtt.dispatchStore(0x2000, 8), OK); // then the engine is told
+   * const table = gtt.parts.tables.find(2, PTE)!;
+   * assertEquals([table.target(0), table.lanes[0]! & PRESENT], [gtt.parts.scratch.mfn[PTE], PRESENT]);
+   * assertEquals(gtt.dispatchStore(0x2000, 2), EINVAL);
+   * ```
    */
   dispatchStore(gpa: number, bytes: number): number {
     if (this.failsafe) return this.#giveUpTracking(Math.floor(gpa / PAGE_SIZE));
     return this.#parts.tracks.dispatch(gpa, bytes);
   }
 
-  /** Brings all out-of-sync pages back in sync (`intel_vgpu_sync_oos_pages`). @returns 0 or the first error. */
+  /**
+   * Brings all out-of-sync pages back in sync, in the order they went (`intel_vgpu_sync_oos_pages`,
+   * `engine.md` §10).
+   *
+   * @returns 0, at once while they are disabled; or the first error, then later pages stay out of sync.
+   *
+   * @example After two trapped stores a PTE table traps no more until it is synced
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice({ oos: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * const { gtt } = device.vgpu;
+   * gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0));
+   * for (let i = 0; i < 3; i++) device.store(0x2000, Uint8Array.of(3, 0x50 + 0x10 * i, 0, 0, 0, 0, 0, 0));
+   * const table = gtt.parts.tables.find(2, PTE)!;
+   * assertEquals([table.enabled, table.target(0)], [false, 0x100006]); // frame 7 was not seen
+   * assertEquals(gtt.syncOosPages(), OK);
+   * assertEquals([table.enabled, table.target(0)], [true, 0x100007]);
+   * ```
+   */
   syncOosPages(): number {
     return this.#parts.oos.syncAll();
   }
 
-  /** Applies all queued half stores (`intel_vgpu_flush_post_shadow`). @returns 0 or the first error. */
+  /**
+   * Applies all queued half stores (`intel_vgpu_flush_post_shadow`, `engine.md` §9.5).
+   *
+   * @returns 0; or the first error, then that entry and all after it stay queued and the next flush fails
+   *   there too.
+   *
+   * @example Two half stores wait for the flush
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * const { gtt } = device.vgpu;
+   * gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0));
+   * device.store(0x2004, new Uint8Array(4)); // high half of PTE 0
+   * device.store(0x2000, Uint8Array.of(3, 0x50, 0, 0)); // low half
+   * const table = gtt.parts.tables.find(2, PTE)!;
+   * assertEquals(table.target(0), gtt.parts.scratch.mfn[PTE]);
+   * assertEquals(gtt.flushPostShadow(), OK);
+   * assertEquals(table.target(0), 0x100005);
+   * ```
+   */
   flushPostShadow(): number {
     return this.#parts.post.flush();
   }
 
   /**
-   * Does what the documented order asks for before and after a workload (`engine.md` §8.6): find or create the address space and
-   * take a reference, pin, sync, flush, unpin, give the reference back.
+   * Does what the documented order asks for around a workload (`engine.md` §8.6): find or create the address
+   * space and take a reference, pin, sync, flush, run, unpin, give the reference back.
    *
    * @param level 3 or 4.
-   * @param roots Four root values as eight lanes.
+   * @param roots Four root values as eight lanes, low lane first.
    * @param run Called while the address space is pinned and in sync.
    * @returns What was done, or the first error; then nothing is left pinned or referenced.
+   *
+   * @example An address space that was not announced lives as long as its workload
+   * ```ts
+   * import { assert, assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * let pins = 0;
+   * const done = gtt.submit(4, new Uint32Array(8), (mm) => pins = mm.pins);
+   * assert(typeof done !== "number");
+   * assertEquals([pins, done.created, done.mm.alive], [1, true, false]);
+   * gtt.g2vCreatePpgttMm(4, new Uint32Array(8));
+   * const next = gtt.submit(4, new Uint32Array(8));
+   * assert(typeof next !== "number");
+   * assertEquals([next.created, next.mm.alive], [false, true]);
+   * ```
    */
   submit(level: number, roots: Uint32Array, run?: (mm: PpgttMm) => void): Submission | number {
     const known = this.findPpgttMm(level, roots);
@@ -386,6 +884,19 @@ export class VgpuGtt {
     }
     this.unreferenceMm(mm);
     return rc === OK ? { mm, created: known === undefined } : rc;
+  }
+
+  /**
+   * Guest RAM came or went: every translation is made anew, so that none leads to where a frame was before
+   * (`engine.md` §15, 30). A shadow whose tables are no RAM any more is taken, as by a reclaim; the next pin rebuilds it.
+   */
+  ramChanged(): void {
+    if (!this.#initialised) return;
+    const { ggtt, mms } = this.#parts;
+    ggtt.retranslate();
+    const shadowed = [...this.#gvt.lru].filter((mm) => mms.get(mm.id) === mm);
+    for (const mm of shadowed) mms.takeShadow(mm);
+    for (const mm of shadowed) mms.restoreShadow(mm);
   }
 
   // ---- inside

@@ -9,7 +9,7 @@ import { GvtGtt, type GvtOptions } from "../gtt/gvt_gtt.ts";
 import type { GttHost } from "../gtt/host.ts";
 import { PAGE_SIZE } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
-import { RamMap } from "../memory/ram_map.ts";
+import { RamMap, type RamRegion, type RamRegionOptions } from "../memory/ram_map.ts";
 import { FaultInjection } from "./fault_injection.ts";
 import { Vgpu } from "./vgpu.ts";
 import { type ProtectListener, VgpuHost } from "./vgpu_host.ts";
@@ -72,6 +72,33 @@ export class Device {
   init(): number {
     const rc = this.gvt.init();
     return rc === OK ? this.vgpu.gtt.init() : rc;
+  }
+
+  /**
+   * Adds guest RAM; translations follow, and frames that are tracked are protected (again).
+   *
+   * @throws {RamError} As {@linkcode RamMap.map}; nothing has changed then.
+   */
+  mapRam(options: RamRegionOptions): RamRegion {
+    const region = this.ram.map(options);
+    const first = region.gpa / PAGE_SIZE;
+    for (const [gfn, { enabled }] of this.vgpu.gtt.parts.tracks.frames) {
+      const isInside = gfn >= first && gfn < first + region.size / PAGE_SIZE;
+      if (enabled > 0 && isInside) this.host.protect(gfn, true);
+    }
+    this.vgpu.gtt.ramChanged();
+    return region;
+  }
+
+  /**
+   * Removes guest RAM; translations follow.
+   *
+   * @throws {RamError} As {@linkcode RamMap.unmap}; nothing has changed then.
+   */
+  unmapRam(gpa: number, size: number): void {
+    this.ram.unmap(gpa, size);
+    this.host.forgetProtection(gpa / PAGE_SIZE, size / PAGE_SIZE);
+    this.vgpu.gtt.ramChanged();
   }
 
   /**

@@ -87,6 +87,13 @@ export class VgpuHost implements GttHost {
     return OK;
   }
 
+  /** RAM is gone, and with it the protection of its frames, from `gfn` on. Nobody is told. */
+  forgetProtection(gfn: number, frames: number): void {
+    for (const each of this.#protected) {
+      if (each >= gfn && each < gfn + frames) this.#protected.delete(each);
+    }
+  }
+
   /** See {@linkcode GttHost.allocPage}. */
   allocPage(): HostPage {
     return this.#pages.alloc();
