@@ -1,0 +1,175 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { connect } from "../../protocol/connect.ts";
+import { ConnectionError } from "../../protocol/errors.ts";
+import { listenInherited } from "../../src/server/inherited_listener.ts";
+import { ListenError, listenUnix } from "../../src/server/listener.ts";
+import { scratchFolder } from "./protocol_socket.ts";
+
+const modeOf = (path: string) => Deno.lstatSync(path).mode! & 0o777;
+const isThere = (path: string) => {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+Deno.test("listenUnix() makes a socket of mode 0600 and removes it when it is closed", async () => {
+  using folder = scratchFolder();
+  const path = `${folder.path}/s`;
+  const listener = await listenUnix(path);
+  assertEquals([modeOf(path), Deno.lstatSync(path).isSocket], [0o600, true]);
+  assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["s"]);
+  listener.close();
+  listener.close();
+  assertEquals(isThere(path), false);
+});
+
+Deno.test("listenUnix() gives the socket the mode that is asked for, whatever the umask", async () => {
+  using folder = scratchFolder();
+  for (const mode of [0o600, 0o660, 0o666, 0o777]) {
+    using _listener = await listenUnix(`${folder.path}/s`, { mode });
+    assertEquals(modeOf(`${folder.path}/s`), mode);
+  }
+});
+
+Deno.test("listenUnix() accepts connections at the path", async () => {
+  using folder = scratchFolder();
+  using listener = await listenUnix(`${folder.path}/s`);
+  const accepted = listener.accept();
+  using conn = await Deno.connect({ transport: "unix", path: `${folder.path}/s` });
+  const connection = (await accepted)!;
+  await connection.write(Uint8Array.of(1, 2, 3));
+  const buffer = new Uint8Array(8);
+  assertEquals(await conn.read(buffer), 3);
+  connection.close();
+  connection.close();
+  assertEquals(await conn.read(buffer), null);
+});
+
+Deno.test("listenUnix() takes a stale socket over", async () => {
+  using folder = scratchFolder();
+  const path = `${folder.path}/s`;
+  leaveStaleSocket(path);
+  using listener = await listenUnix(path);
+  const accepted = listener.accept();
+  (await Deno.connect({ transport: "unix", path })).close();
+  (await accepted)!.close();
+});
+
+/** Leaves a socket's file that nobody listens on, as a killed process does. */
+function leaveStaleSocket(path: string): void {
+  const socket = Deno.listen({ transport: "unix", path: `${path}.bound` });
+  Deno.renameSync(`${path}.bound`, path);
+  socket.close();
+  assert(Deno.lstatSync(path).isSocket);
+}
+
+Deno.test("listenUnix() refuses a socket that is in use and leaves it working", async () => {
+  using folder = scratchFolder();
+  const path = `${folder.path}/s`;
+  using first = await listenUnix(path);
+  await assertRejects(() => listenUnix(path), ListenError, "in use");
+  await first.accept().then((probe) => probe!.close());
+  const accepted = first.accept();
+  (await Deno.connect({ transport: "unix", path })).close();
+  (await accepted)!.close();
+});
+
+Deno.test("listenUnix() refuses what is no socket and leaves it alone", async () => {
+  using folder = scratchFolder();
+  Deno.writeTextFileSync(`${folder.path}/file`, "text");
+  await assertRejects(() => listenUnix(`${folder.path}/file`), ListenError, "not a socket");
+  assertEquals(Deno.readTextFileSync(`${folder.path}/file`), "text");
+  Deno.mkdirSync(`${folder.path}/folder`);
+  await assertRejects(() => listenUnix(`${folder.path}/folder`), ListenError, "not a socket");
+  assertEquals([...Deno.readDirSync(folder.path)].length, 2);
+});
+
+Deno.test("listenUnix() refuses paths that cannot be a socket's with the reason", async () => {
+  using folder = scratchFolder();
+  const long = `${folder.path}/${"x".repeat(100)}`;
+  await assertRejects(() => listenUnix(long), ListenError, `the path has ${long.length} bytes`);
+  await assertRejects(() => listenUnix(""), ListenError, "no path");
+  await assertRejects(() => listenUnix("a\0b"), ListenError, "no path");
+  await assertRejects(() => listenUnix(`${folder.path}/missing/s`), ListenError, "No such file");
+});
+
+Deno.test("listenUnix() counts a path's bytes, not its characters", async () => {
+  using folder = scratchFolder();
+  await assertRejects(() => listenUnix(`${folder.path}/${"ü".repeat(50)}`), ListenError, "bytes");
+});
+
+Deno.test("listenUnix() refuses while another device is starting, and not after one that died", async () => {
+  using folder = scratchFolder();
+  const path = `${folder.path}/s`;
+  Deno.mkdirSync(`${path}.d`);
+  await assertRejects(() => listenUnix(path), ListenError, "another device is starting");
+  Deno.utimeSync(`${path}.d`, new Date(0), new Date(0));
+  (await listenUnix(path)).close();
+  assertEquals([...Deno.readDirSync(folder.path)], []);
+});
+
+Deno.test("two devices that start at once do not both get the socket", async () => {
+  using folder = scratchFolder();
+  const path = `${folder.path}/s`;
+  leaveStaleSocket(path);
+  const starts = await Promise.allSettled([listenUnix(path), listenUnix(path), listenUnix(path)]);
+  const listeners = starts.flatMap((start) => start.status === "fulfilled" ? [start.value] : []);
+  assertEquals(listeners.length, 1);
+  assertEquals(isThere(path), true);
+  listeners[0]!.close();
+});
+
+Deno.test("UnixListener.close() leaves a socket alone that another device has put in its place", async () => {
+  using folder = scratchFolder();
+  const path = `${folder.path}/s`;
+  const first = await listenUnix(path);
+  Deno.removeSync(path);
+  using _second = await listenUnix(path);
+  first.close();
+  assertEquals(isThere(path), true);
+});
+
+Deno.test("UnixListener.accept() gives null once the listener is closed", async () => {
+  using folder = scratchFolder();
+  const listener = await listenUnix(`${folder.path}/s`);
+  const accepted = listener.accept();
+  listener.close();
+  assertEquals(await accepted, null);
+});
+
+Deno.test({
+  name: "listenInherited() serves a socket that another process opened",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    using folder = scratchFolder();
+    const path = `${folder.path}/s`;
+    const script = new URL("protocol_inherited.ts", import.meta.url).pathname;
+    const rights = ["--allow-read", "--allow-write", "--allow-net", "--allow-env", "--allow-run"];
+    const manager = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", ...rights, script, path],
+      stdin: "piped",
+    }).spawn();
+    while (!isThere(path)) await new Promise((resolve) => setTimeout(resolve, 10));
+    const client = await connect(path, { role: "vmm" });
+    const other = await connect(path);
+    await client.call("mmio_write", 0, 8, 8, 2n ** 63n);
+    assertEquals(await client.call("mmio_read", 0, 8, 8), 2n ** 63n);
+    assertEquals(await client.call("mem_read", 0, 1_000_000), new Uint8Array(1_000_000));
+    assertEquals(await client.call("mem_write", 0, new Uint8Array(1_000_000)), 0);
+    assertEquals(await other.call("stats"), { calls: 5 });
+    await client.close();
+    await manager.stdin.close();
+    assertEquals((await manager.status).code, 0);
+    await assertRejects(() => other.call("stats"), ConnectionError);
+    await other.close();
+  },
+});
+
+Deno.test("listenInherited() refuses a descriptor that is no listening socket", async () => {
+  await assertRejects(() => listenInherited(-1), ListenError, "-1");
+  await assertRejects(() => listenInherited(0.5), ListenError, "0.5");
+  await assertRejects(() => listenInherited(9999), ListenError, "9999");
+});
