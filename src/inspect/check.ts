@@ -1,0 +1,217 @@
+/**
+ * The check that every translation is right, made from outside: a VMM's connection reads the guest's tables from guest
+ * memory, walks them itself, and compares every entry with the shadow that the device shows.
+ *
+ * Tables are shared (all 512 entries of a real guest's PML4 may lead to one scratch tree), so every distinct table page is
+ * compared once, all 512 entries, and every distinct present leaf is walked once from its root.
+ *
+ * @module
+ */
+
+import type { Client } from "../../protocol/client.ts";
+import {
+  childKind,
+  ENTRIES,
+  frameOf,
+  kindName,
+  PAGE_SIZE,
+  PDE,
+  PDP,
+  PML4,
+  PRESENT,
+  PTE,
+  type TableKind,
+} from "../gtt/entry.ts";
+import { flagsText, hex } from "./target.ts";
+import type { ShadowTree, TreeChild, TreeEntry, TreeTable } from "./tree.ts";
+
+/** What a check found. */
+export interface CheckResult {
+  /** Address spaces looked at. */
+  spaces: number;
+  /** Distinct table pages compared. */
+  tables: number;
+  /** Entries of those tables compared. */
+  entries: number;
+  /** Leaves walked from their root, by the engine's walk and by guest memory. */
+  walks: number;
+  /** GGTT entries compared. */
+  ggttEntries: number;
+  /** One line for each entry or walk that is wrong; at most {@linkcode MAX_PROBLEMS} are kept. */
+  problems: string[];
+  /** How many are wrong. */
+  wrong: number;
+}
+
+/** Problems that are told one by one; the rest is only counted. */
+export const MAX_PROBLEMS = 20;
+
+/** What the VMM knows about its guest and the check needs. */
+export interface GuestKnowledge {
+  /** The host frame of a guest frame, or -1 if it is no RAM. */
+  mfnOf(gfn: number): number;
+  /** GGTT entries that the guest stored last, by index, two lanes each. */
+  readonly ggtt: ReadonlyMap<number, readonly [lo: number, hi: number]>;
+}
+
+/** Bits of a graphics address below the index of each kind of table. */
+const INDEX_SHIFT: Readonly<Record<TableKind, number>> = { [PTE]: 12, [PDE]: 21, [PDP]: 30, [PML4]: 39 };
+
+/**
+ * Checks every address space of a device.
+ *
+ * @param client A VMM's connection.
+ * @param guest What the VMM knows about its guest.
+ * @returns What was compared and what is wrong.
+ */
+export async function checkTranslations(client: Client, guest: GuestKnowledge): Promise<CheckResult> {
+  const check = new Check(client, guest);
+  await check.ggtt();
+  const { mms } = await client.call("state") as { mms: [id: number, level: number][] };
+  for (const [id] of mms) await check.space(id);
+  return check.result;
+}
+
+class Check {
+  readonly result: CheckResult = {
+    spaces: 0,
+    tables: 0,
+    entries: 0,
+    walks: 0,
+    ggttEntries: 0,
+    problems: [],
+    wrong: 0,
+  };
+  readonly #client: Client;
+  readonly #guest: GuestKnowledge;
+  readonly #compared = new Set<string>();
+
+  constructor(client: Client, guest: GuestKnowledge) {
+    this.#client = client;
+    this.#guest = guest;
+  }
+
+  /** Checks every GGTT entry that the guest stored. */
+  async ggtt(): Promise<void> {
+    for (const [index, [lo, hi]] of this.#guest.ggtt) {
+      if ((lo & PRESENT) === 0) continue;
+      this.result.ggttEntries++;
+      const wanted = frameOf(lo, hi);
+      const gma = index * PAGE_SIZE;
+      const told = await this.#client.call("translate", "ggtt", gma) as { shadow: string | null };
+      this.#expect(`GGTT entry ${index}, shadow`, this.#target(wanted), told.shadow);
+      const gpa = await this.#client.call("gma_to_gpa", "ggtt", gma + 0x123);
+      this.#expect(`GGTT entry ${index}, gma_to_gpa`, wanted * PAGE_SIZE + 0x123, gpa);
+    }
+  }
+
+  /** Checks every distinct table of one address space. */
+  async space(id: number): Promise<void> {
+    this.result.spaces++;
+    const tree = await this.#client.call("tree", id) as unknown as ShadowTree;
+    const rootKind = tree.level === 4 ? PML4 : PDE;
+    for (const [slot, , child] of tree.roots) {
+      await this.#table(id, rootKind, child, tree.level === 4 ? 0n : BigInt(slot) << 30n);
+    }
+  }
+
+  async #table(mm: number, kind: TableKind, child: TreeChild, gma: bigint): Promise<void> {
+    if (!isTable(child)) {
+      if (typeof child === "string") this.#expect(`a ${kindName(kind)} table`, "a table", child);
+      return;
+    }
+    this.#expect(`kind of the table of gfn ${hex(child.g)}`, kindName(kind), child.t);
+    const key = `${child.t} ${child.g}`;
+    if (this.#compared.has(key)) return;
+    this.#compared.add(key);
+    this.result.tables++;
+    const page = await this.#client.call("mem_read", child.g * PAGE_SIZE, PAGE_SIZE);
+    const guest = new Uint32Array(page.slice().buffer);
+    const shadow = new Map(child.e.map((entry) => [entry[0], entry]));
+    const leaves: number[] = [];
+    for (let index = 0; index < ENTRIES; index++) {
+      this.result.entries++;
+      const lo = guest[2 * index]!;
+      const hi = guest[2 * index + 1]!;
+      this.#entry(child, kind, index, lo, hi, shadow.get(index));
+      if ((lo & PRESENT) === 0) continue;
+      if (kind === PTE) leaves.push(index);
+      else {await this.#table(
+          mm,
+          childKind(kind),
+          shadow.get(index)?.[2] ?? "nothing",
+          below(gma, kind, index),
+        );}
+    }
+    await this.#walkLeaves(mm, gma, guest, leaves);
+  }
+
+  /** Compares one entry of the guest with the shadow's. */
+  #entry(
+    table: TreeTable,
+    kind: TableKind,
+    index: number,
+    lo: number,
+    hi: number,
+    entry: TreeEntry | undefined,
+  ): void {
+    const place = `${table.t} table of gfn ${hex(table.g)}, entry ${index}`;
+    const isShadowed = entry !== undefined && (Number(BigInt(entry[1]) & 1n) & PRESENT) !== 0;
+    if ((lo & PRESENT) === 0) {
+      // A removed entry keeps its flags and leads to scratch.
+      if (isShadowed) this.#expect(place, `s${kindName(kind)}`, entry[2]);
+      return;
+    }
+    if (!isShadowed) return this.#fail(`${place}: the guest maps it, the shadow does not`);
+    this.#expect(`${place}, flags`, flagsText(lo, hi), entry[1]);
+    const gfn = frameOf(lo, hi);
+    if (kind === PTE) this.#expect(place, this.#target(gfn), entry[2]);
+    else this.#expect(`${place}, table`, gfn, frameOfChild(entry[2]));
+  }
+
+  /** Walks each present leaf of a table from its root, by the engine and through the shadow. */
+  async #walkLeaves(mm: number, gma: bigint, guest: Uint32Array, leaves: readonly number[]): Promise<void> {
+    await Promise.all(leaves.map(async (index) => {
+      this.result.walks++;
+      const address = below(gma, PTE, index) + 0x2a8n;
+      const gfn = frameOf(guest[2 * index]!, guest[2 * index + 1]!);
+      const wire = address <= Number.MAX_SAFE_INTEGER ? Number(address) : address;
+      const [gpa, walk] = await Promise.all([
+        this.#client.call("gma_to_gpa", mm, wire),
+        this.#client.call("translate", mm, wire) as Promise<unknown> as Promise<{ shadow: string | null }>,
+      ]);
+      this.#expect(`mm ${mm}, gma 0x${address.toString(16)}, gma_to_gpa`, gfn * PAGE_SIZE + 0x2a8, gpa);
+      this.#expect(`mm ${mm}, gma 0x${address.toString(16)}, shadow`, this.#target(gfn), walk.shadow);
+    }));
+  }
+
+  /** What a leaf's shadow should lead to: the frame's host frame, or the device's scratch page if it is no RAM. */
+  #target(gfn: number): string {
+    const mfn = this.#guest.mfnOf(gfn);
+    return mfn < 0 ? "S" : hex(mfn);
+  }
+
+  #expect(place: string, wanted: unknown, found: unknown): void {
+    if (wanted !== found) this.#fail(`${place}: guest says ${wanted}, shadow says ${JSON.stringify(found)}`);
+  }
+
+  #fail(problem: string): void {
+    this.result.wrong++;
+    if (this.result.problems.length < MAX_PROBLEMS) this.result.problems.push(problem);
+  }
+}
+
+/** The graphics address of an entry's first byte. */
+function below(gma: bigint, kind: TableKind, index: number): bigint {
+  return gma + (BigInt(index) << BigInt(INDEX_SHIFT[kind]));
+}
+
+function isTable(child: TreeChild): child is TreeTable {
+  return typeof child === "object" && "t" in child;
+}
+
+/** The guest frame of the table that an entry leads to, if it leads to one. */
+function frameOfChild(child: TreeChild): number | string {
+  if (typeof child === "string") return child;
+  return "g" in child ? child.g : child.seen;
+}

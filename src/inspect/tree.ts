@@ -1,0 +1,100 @@
+/**
+ * One shadow tree as plain values: every entry that is not zero, depth first. A table that was printed before is only named,
+ * so a tree of shared tables stays small.
+ *
+ * @module
+ */
+
+import { childKind, ENTRIES, frameOf, kindName, PRESENT, PTE, type TableKind } from "../gtt/entry.ts";
+import type { PpgttMm } from "../gtt/mm.ts";
+import type { ShadowTable } from "../gtt/shadow_table.ts";
+import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import { flagsText, targetText } from "./target.ts";
+
+/** Most entries that one tree may list: a larger one does not fit a message. */
+export const MAX_TREE_ENTRIES = 100_000;
+
+/** A shadow table. */
+export interface TreeTable {
+  /** Kind: "PTE", "PDE", "PDP" or "PML4". */
+  t: string;
+  /** Guest frame. */
+  g: number;
+  /** References. */
+  r: number;
+  /** Entries that are not zero, in order. */
+  e: TreeEntry[];
+}
+
+/** What an entry leads to: a table, one that was printed before, or a target (see `targetText`). */
+export type TreeChild = TreeTable | { seen: number } | string;
+
+/** One entry: index, flags in hexadecimal, what it leads to. */
+export type TreeEntry = [index: number, flags: string, child: TreeChild];
+
+/** The shadow of one address space. */
+export interface ShadowTree {
+  /** 3 or 4. */
+  level: number;
+  /** Whether the shadow exists. */
+  shadowed: boolean;
+  /** Root slots that are not zero. */
+  roots: TreeEntry[];
+}
+
+/** Thrown when a tree lists more than {@linkcode MAX_TREE_ENTRIES}. */
+export class TreeTooLarge extends Error {}
+
+/**
+ * The shadow tree of an address space.
+ *
+ * @throws {TreeTooLarge} When it would not fit a message.
+ */
+export function shadowTree(gtt: VgpuGtt, mm: PpgttMm): ShadowTree {
+  const printer = new TreePrinter(gtt);
+  const roots: TreeEntry[] = [];
+  for (let slot = 0; slot < mm.rootSlots; slot++) {
+    const lo = mm.shadowRoots[2 * slot]!;
+    const hi = mm.shadowRoots[2 * slot + 1]!;
+    if (lo === 0 && hi === 0) continue;
+    roots.push([slot, flagsText(lo, hi), printer.child(mm.rootKind, frameOf(lo, hi))]);
+  }
+  return { level: mm.level, shadowed: mm.shadowed, roots };
+}
+
+/** Prints tables, each once. */
+class TreePrinter {
+  readonly #gtt: VgpuGtt;
+  readonly #seen = new Set<ShadowTable>();
+  #left = MAX_TREE_ENTRIES;
+
+  constructor(gtt: VgpuGtt) {
+    this.#gtt = gtt;
+  }
+
+  /** What an entry that should lead to a table of this kind leads to. */
+  child(kind: TableKind, mfn: number): TreeChild {
+    const table = this.#gtt.parts.tables.byMfn(mfn);
+    if (table === undefined) return targetText(this.#gtt, mfn);
+    if (this.#seen.has(table)) return { seen: table.gfn };
+    this.#seen.add(table);
+    return { t: kindName(kind), g: table.gfn, r: table.refs, e: this.#entries(table) };
+  }
+
+  #entries(table: ShadowTable): TreeEntry[] {
+    const entries: TreeEntry[] = [];
+    for (let index = 0; index < ENTRIES; index++) {
+      const lo = table.lanes[2 * index]!;
+      const hi = table.lanes[2 * index + 1]!;
+      if (lo === 0 && hi === 0) continue;
+      if (--this.#left < 0) {
+        throw new TreeTooLarge(`the tree has more than ${MAX_TREE_ENTRIES} entries`);
+      }
+      const mfn = frameOf(lo, hi);
+      const leadsToTable = table.kind !== PTE && (lo & PRESENT) !== 0;
+      const child = leadsToTable ? this.child(childKind(table.kind), mfn) : targetText(this.#gtt, mfn);
+      entries.push([index, flagsText(lo, hi), child]);
+    }
+    return entries;
+  }
+}

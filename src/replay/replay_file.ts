@@ -1,0 +1,120 @@
+/**
+ * Replays one file, trace or recording, over a connection of its own.
+ *
+ * @module
+ */
+
+import { toText } from "@std/streams";
+import { connect } from "../../protocol/connect.ts";
+import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
+import { type CheckResult, checkTranslations, type GuestKnowledge } from "../inspect/check.ts";
+import { isRecording, parseEvent, type RecordedEvent } from "./recording.ts";
+import { ramSize, RecordingPlayer, type Served } from "./recording_player.ts";
+import { parseTrace } from "./trace.ts";
+import { playTrace, type TraceDifference } from "./trace_player.ts";
+import type { Client } from "../../protocol/client.ts";
+
+/** What became of one file. */
+export interface ReplayResult {
+  /** What the file is. */
+  readonly kind: "trace" | "recording";
+  /** Steps or events played. */
+  readonly steps: number;
+  /** Where the device did something else. */
+  readonly differences: readonly TraceDifference[];
+}
+
+/** What became of a recording. */
+export interface RecordingResult {
+  /** Accesses served, by kind. */
+  readonly served: Served;
+  /** Bytes of guest RAM mapped. */
+  readonly ramBytes: number;
+  /** Seconds from the first to the last event. */
+  readonly seconds: number;
+  /** The check of every translation. */
+  readonly check: CheckResult;
+  /** The device's counters afterwards. */
+  readonly stats: Readonly<Record<string, number>>;
+}
+
+/** Reads a file, unpacking it if its name ends in `.gz`, as lines that are not empty. */
+export async function readLines(path: string): Promise<string[]> {
+  const file = await Deno.open(path);
+  const stream = path.endsWith(".gz")
+    ? file.readable.pipeThrough(new DecompressionStream("gzip"))
+    : file.readable;
+  return (await toText(stream)).split("\n").filter((line) => line !== "");
+}
+
+/**
+ * Replays one file.
+ *
+ * @param socket Path of the device's socket; for a trace the device must have been started with `--debug`.
+ * @param path The file.
+ * @throws {Error} When the file cannot be read or is of no known format, or the device is lost.
+ */
+export async function replayFile(socket: string, path: string): Promise<ReplayResult> {
+  const lines = await readLines(path);
+  await using client = await connect(socket, { role: "vmm", client: "replay" });
+  if (!isRecording(lines[0] ?? "")) {
+    const trace = parseTrace(lines.join("\n"));
+    return { kind: "trace", steps: trace.steps.length, differences: await playTrace(client, trace) };
+  }
+  const events = parseRecording(lines);
+  const { check, stats } = await playRecording(client, events);
+  const differences = check.problems.map((text) => ({ line: lines.length, text: `translations: ${text}` }));
+  const { badG2vNotifications = 0, badAccesses = 0 } = stats;
+  if (badG2vNotifications > 0) {
+    differences.push({ line: 0, text: `g2v: ${badG2vNotifications} notifications failed` });
+  }
+  if (badAccesses > 0) {
+    differences.push({ line: 0, text: `access: ${badAccesses} accesses were not understood` });
+  }
+  return { kind: "recording", steps: events.length, differences };
+}
+
+/** Reads the events of a recording. @throws {Error} Naming the first line that is not of the format. */
+export function parseRecording(lines: readonly string[]): RecordedEvent[] {
+  return lines.map((line, index) => {
+    try {
+      return parseEvent(line);
+    } catch (cause) {
+      throw new Error(`line ${index + 1}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    }
+  });
+}
+
+/**
+ * Plays a recording on freshly mapped RAM and checks every translation afterwards.
+ *
+ * @param client A VMM's connection.
+ * @param events The recording.
+ * @param onEvent Called after each event.
+ */
+export async function playRecording(
+  client: Client,
+  events: readonly RecordedEvent[],
+  onEvent: () => void = () => {},
+): Promise<RecordingResult> {
+  const ramBytes = ramSize(events);
+  const { mfn } = await client.call("ram_map", { gpa: 0, size: ramBytes });
+  const player = new RecordingPlayer(client, GTT_START_OFFSET);
+  const ggtt = new Map<number, readonly [lo: number, hi: number]>();
+  const begin = performance.now();
+  for (const event of events) {
+    await player.play(event);
+    if (
+      event.kind === "write" && event.region === 0 && event.offset >= GTT_START_OFFSET && event.size === 8
+    ) {
+      const entry = [Number(event.value & 0xffffffffn), Number(event.value >> 32n)] as const;
+      ggtt.set((event.offset - GTT_START_OFFSET) / 8, entry);
+    }
+    onEvent();
+  }
+  const stats = await client.call("stats");
+  const seconds = (performance.now() - begin) / 1000;
+  const guest: GuestKnowledge = { ggtt, mfnOf: (gfn) => gfn < ramBytes / 4096 ? gfn + mfn : -1 };
+  const check = await checkTranslations(client, guest);
+  return { served: player.served, ramBytes, seconds, check, stats };
+}
