@@ -1,0 +1,45 @@
+/**
+ * The command line: one command a file.
+ *
+ * @module
+ */
+
+import { demo } from "./demo.ts";
+import { replay } from "./replay.ts";
+import { start } from "./start.ts";
+import { print, say } from "./terminal.ts";
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./usage.ts";
+
+const USAGE = `Usage: vgtt COMMAND [OPTION]…
+
+  start    run the device for a VMM until SIGTERM (start --help)
+  demo     start a device, replay a real guest's session, check every translation
+  replay   replay traces and recordings against a device (replay --help)
+`;
+
+const COMMANDS: ReadonlyMap<string, (args: readonly string[]) => Promise<number>> = new Map([
+  ["start", start],
+  ["demo", demo],
+  ["replay", replay],
+]);
+
+async function main([name = "", ...args]: readonly string[]): Promise<number> {
+  if (name === "--help" || name === "help") {
+    print(USAGE);
+    return EXIT_OK;
+  }
+  const command = COMMANDS.get(name);
+  try {
+    if (command === undefined) throw new UsageError(`no command ${JSON.stringify(name)}\n\n${USAGE}`);
+    return await command(args);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      say(error.message);
+      return EXIT_USAGE;
+    }
+    say(error);
+    return EXIT_FAILED;
+  }
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

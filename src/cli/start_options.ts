@@ -1,0 +1,166 @@
+/**
+ * The options of `start`, named as is usual for device processes.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { DEFAULT_VGPU, MIB, type VgpuOptions } from "../vgpu/vgpu_options.ts";
+import { type LogOptions, parseLogOptions } from "./log.ts";
+import { UsageError } from "./usage.ts";
+
+/** What `start --help` prints. */
+export const START_USAGE = `Usage: deno task start [OPTION]…
+
+Runs the device until SIGTERM or SIGINT.
+
+  --socket-path PATH     listen on this Unix socket (default $XDG_RUNTIME_DIR/vgtt.sock, else /tmp/vgtt.sock)
+  --fd N                 listen on this inherited socket instead, which must be listening already
+  --socket-mode MODE     permission bits of the socket, octal (default 0600)
+  --pid-file PATH        write the process id there, removed at the end
+  --log KEY=VALUE,…      format=text|json, level=debug|info|warn|error (default format=text,level=info)
+  --device ID            PCI device id (default 0x1912)
+  --aperture SIZE[@BASE] the vGPU's part of the aperture (default 64M@64M)
+  --hidden SIZE[@BASE]   the vGPU's hidden graphics memory (default 384M@640M)
+  --fences N             fence registers, 0..32 (default 4)
+  --oos                  let page-table pages that are written often go out of sync
+  --debug                allow fault injection and other debug methods
+  --print-capabilities   print what this program can do, as JSON, and exit
+  --help                 print this text and exit
+`;
+
+/** What `start` is asked to do. */
+export interface StartOptions {
+  /** Print this text and exit. */
+  readonly print: "capabilities" | "help" | null;
+  /** Path of the socket; `null` to listen on {@linkcode fd}. */
+  readonly socketPath: string | null;
+  /** Inherited descriptor, or `null`. */
+  readonly fd: number | null;
+  /** Permission bits of the socket. */
+  readonly socketMode: number;
+  /** Where to write the process id. */
+  readonly pidFile: string | null;
+  /** How to log. */
+  readonly log: LogOptions;
+  /** Sizes and identity of the vGPU. */
+  readonly vgpu: VgpuOptions;
+  /** Whether pages may go out of sync. */
+  readonly oos: boolean;
+  /** Whether debug methods are there. */
+  readonly debug: boolean;
+}
+
+const STRINGS = [
+  "socket-path",
+  "fd",
+  "socket-mode",
+  "pid-file",
+  "log",
+  "device",
+  "aperture",
+  "hidden",
+  "fences",
+] as const;
+const BOOLEANS = ["oos", "debug", "print-capabilities", "help"] as const;
+
+/**
+ * Reads the options of `start`.
+ *
+ * @param args What follows `start`.
+ * @param defaultSocket Answers the path to listen on if none is given.
+ * @throws {UsageError} Saying which option is wrong.
+ */
+export function parseStartOptions(args: readonly string[], defaultSocket: () => string): StartOptions {
+  const strangers: string[] = [];
+  const parsed = parseArgs(args, {
+    string: STRINGS,
+    boolean: BOOLEANS,
+    unknown: (arg) => void strangers.push(arg),
+  });
+  const print = parsed["print-capabilities"] === true
+    ? "capabilities"
+    : parsed["help"] === true
+    ? "help"
+    : null;
+  // Asked what it can do, a device process ignores everything else.
+  if (print === null && strangers.length > 0) {
+    throw new UsageError(`start does not know ${JSON.stringify(strangers[0])}: see deno task start --help`);
+  }
+  const text = (name: typeof STRINGS[number]) => {
+    const value = parsed[name];
+    if (value === "" && print === null) {
+      throw new UsageError(`--${name} needs a value: see deno task start --help`);
+    }
+    return typeof value === "string" && print === null ? value : null;
+  };
+  const socketPath = text("socket-path");
+  const fd = text("fd");
+  if (socketPath !== null && fd !== null) throw new UsageError("--socket-path and --fd exclude each other");
+  return {
+    print,
+    socketPath: fd === null && print === null ? socketPath ?? defaultSocket() : null,
+    fd: fd === null ? null : integer("fd", fd),
+    socketMode: mode(text("socket-mode") ?? "0600"),
+    pidFile: text("pid-file"),
+    log: parseLogOptions(text("log") ?? ""),
+    vgpu: vgpuOptions(text),
+    oos: parsed["oos"] === true,
+    debug: parsed["debug"] === true,
+  };
+}
+
+function vgpuOptions(text: (name: typeof STRINGS[number]) => string | null): VgpuOptions {
+  const device = text("device");
+  const fences = text("fences");
+  const aperture = window("aperture", text("aperture"), DEFAULT_VGPU.apertureSize, DEFAULT_VGPU.apertureBase);
+  const hidden = window("hidden", text("hidden"), DEFAULT_VGPU.hiddenSize, DEFAULT_VGPU.hiddenBase);
+  return {
+    deviceId: device === null ? DEFAULT_VGPU.deviceId : integer("device", device),
+    apertureSize: aperture.size,
+    apertureBase: aperture.base,
+    hiddenSize: hidden.size,
+    hiddenBase: hidden.base,
+    fences: fences === null ? DEFAULT_VGPU.fences : integer("fences", fences),
+  };
+}
+
+/** A non-negative integer, decimal or hexadecimal. */
+function integer(name: string, text: string): number {
+  const value = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : NaN;
+  if (!Number.isSafeInteger(value)) {
+    throw new UsageError(`--${name} must be a number: got ${JSON.stringify(text)}`);
+  }
+  return value;
+}
+
+/** Permission bits in octal. */
+function mode(text: string): number {
+  if (!/^[0-7]{3,4}$/.test(text)) {
+    throw new UsageError(`--socket-mode must be octal, e.g. 0660: got ${JSON.stringify(text)}`);
+  }
+  return parseInt(text, 8);
+}
+
+/** A size with an optional base, e.g. `64M@128M`. */
+function window(
+  name: string,
+  text: string | null,
+  size: number,
+  base: number,
+): { size: number; base: number } {
+  if (text === null) return { size, base };
+  const [sizeText, baseText, ...more] = text.split("@");
+  if (more.length > 0) throw new UsageError(`--${name} must be SIZE[@BASE]: got ${JSON.stringify(text)}`);
+  return { size: bytes(name, sizeText!), base: baseText === undefined ? base : bytes(name, baseText) };
+}
+
+/** A number of bytes: an integer, or one with K, M or G. */
+function bytes(name: string, text: string): number {
+  const [, digits, unit] = /^(0x[0-9a-f]+|\d+)([KMG]?)$/i.exec(text) ?? [];
+  if (digits === undefined) {
+    throw new UsageError(`--${name} must be a size such as 64M or 0x4000000: got ${JSON.stringify(text)}`);
+  }
+  const factor = { "": 1, K: 1024, M: MIB, G: 1024 * MIB }[unit!.toUpperCase()]!;
+  return Number(digits) * factor;
+}

@@ -1,0 +1,87 @@
+/**
+ * The device as an RPC service: who may attach, and which handler answers which method.
+ *
+ * One VMM at a time drives the device; observers only look. When the VMM goes, for whatever reason, its guest is forgotten.
+ *
+ * @module
+ */
+
+import { RpcError } from "../../protocol/errors.ts";
+import { PROTOCOL_VERSION } from "../../protocol/limits.ts";
+import type { MethodName } from "../../protocol/methods.ts";
+import { REGION_SIZES } from "../vgpu/vgpu.ts";
+import { debugMethods } from "./debug_methods.ts";
+import { engineMethods } from "./engine_methods.ts";
+import { guestMethods } from "./guest_methods.ts";
+import type { Handlers } from "./handlers.ts";
+import type { HelloParams, HelloResult, RpcPeer, RpcService } from "./rpc_session.ts";
+import { ServedDevice, type ServedDeviceOptions } from "./served_device.ts";
+import { viewMethods } from "./view_methods.ts";
+
+/** What the device calls itself at `hello`. */
+export const SERVER_NAME = "vgtt/0.1.0";
+
+/** A device behind the protocol. */
+export class DeviceService implements RpcService {
+  /** Whether faults may be injected and the engine's inside changed. */
+  readonly debug: boolean;
+  readonly #served: ServedDevice;
+  readonly #handlers: ReadonlyMap<string, (...params: readonly never[]) => unknown>;
+  readonly #oos: boolean;
+
+  /**
+   * @param options Options of the device.
+   * @param debug Whether debug methods are there.
+   * @throws {RangeError} When an option is out of range.
+   */
+  constructor(options: ServedDeviceOptions = {}, debug = false) {
+    this.debug = debug;
+    this.#oos = options.oos ?? false;
+    this.#served = new ServedDevice(options, debug);
+    const handlers: Handlers<Exclude<MethodName, "hello">> = {
+      ...guestMethods(this.#served),
+      ...engineMethods(this.#served),
+      ...viewMethods(this.#served),
+      ...debugMethods(this.#served),
+    };
+    this.#handlers = new Map(Object.entries(handlers));
+  }
+
+  /** The device, for tests that look inside. */
+  get served(): ServedDevice {
+    return this.#served;
+  }
+
+  /** See {@linkcode RpcService.open}. */
+  open(peer: RpcPeer, { role }: HelloParams): HelloResult {
+    if (role === "vmm") {
+      if (this.#served.vmm !== null) {
+        throw new RpcError(
+          "EBUSY",
+          "another VMM drives this device: wait until it has gone, or attach as observer",
+        );
+      }
+      this.#served.vmm = peer;
+    }
+    return {
+      protocol: PROTOCOL_VERSION,
+      server: SERVER_NAME,
+      role,
+      debug: this.debug,
+      regions: [...REGION_SIZES].map(([index, size]) => ({ index, size })),
+      config: { ...this.#served.device.config, oos: this.#oos },
+    };
+  }
+
+  /** See {@linkcode RpcService.call}. */
+  call(_peer: RpcPeer, method: MethodName, params: readonly unknown[]): unknown {
+    const handler = this.#handlers.get(method);
+    if (handler === undefined) throw new RpcError("ENOSYS", `${method} is not implemented`);
+    return handler(...params as readonly never[]);
+  }
+
+  /** See {@linkcode RpcService.close}. */
+  close(peer: RpcPeer): void {
+    if (this.#served.vmm === peer) this.#served.renew();
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * The device that a server serves: what its method handlers share.
+ *
+ * @module
+ */
+
+import { RpcError } from "../../protocol/errors.ts";
+import { INVALID_ADDR } from "../gtt/address.ts";
+import { OK } from "../gtt/errno.ts";
+import type { PpgttMm } from "../gtt/mm.ts";
+import type { PageTrack } from "../gtt/page_track.ts";
+import { RamMap } from "../memory/ram_map.ts";
+import { Device, type DeviceOptions } from "../vgpu/device.ts";
+import type { RpcPeer } from "./rpc_session.ts";
+
+/** User tracks that one VMM may hold: they cost a little each, and handles are never given twice. */
+export const MAX_USER_TRACKS = 65536;
+
+/** Options of the device behind a server. */
+export type ServedDeviceOptions = Omit<DeviceOptions, "ram" | "onProtect" | "faults">;
+
+/** A device, the VMM attached to it, and that VMM's page tracks. */
+export class ServedDevice {
+  /** The attached VMM, if there is one. */
+  vmm: RpcPeer | null = null;
+  /** What a user track's handler returns: 0 unless a test wants otherwise. */
+  userTrackResult = OK;
+  /** The VMM's page tracks by handle. */
+  readonly userTracks = new Map<number, PageTrack>();
+  readonly #options: ServedDeviceOptions;
+  readonly #debug: boolean;
+  #device: Device;
+  #nextTrack = 0;
+
+  /**
+   * @param options Options of the device; it is initialised at once.
+   * @param debug Whether faults may be injected.
+   * @throws {RangeError} When an option is out of range.
+   */
+  constructor(options: ServedDeviceOptions, debug: boolean) {
+    this.#options = options;
+    this.#debug = debug;
+    this.#device = this.#make(options);
+    this.#device.init();
+  }
+
+  /** The device. */
+  get device(): Device {
+    return this.#device;
+  }
+
+  /** Replaces the device by another one that is not initialised. @throws {RangeError} As `Device`. */
+  replace(options: ServedDeviceOptions): Device {
+    const device = this.#make(options);
+    this.#device[Symbol.dispose]();
+    this.#forgetVmm();
+    return this.#device = device;
+  }
+
+  /** The VMM is gone: whatever its guest left behind goes too, and the next one finds a fresh device. */
+  renew(): void {
+    this.vmm = null;
+    this.#forgetVmm();
+    this.#device[Symbol.dispose]();
+    this.#device = this.#make(this.#options);
+    this.#device.init();
+  }
+
+  /** The address space with this handle. @throws {RpcError} ENOENT if there is none (any more). */
+  mm(id: number): PpgttMm {
+    const mm = this.#device.vgpu.gtt.mm(id);
+    if (mm === undefined) throw new RpcError("ENOENT", `no mm ${id}: it was destroyed, or never created`);
+    return mm;
+  }
+
+  /**
+   * The user track with this handle. It is gone when it was cleaned, by the VMM, in failsafe mode or by initialising anew.
+   *
+   * @throws {RpcError} ENOENT if there is none (any more).
+   */
+  track(id: number): PageTrack {
+    const track = this.userTracks.get(id);
+    if (track?.registered === true) return track;
+    this.userTracks.delete(id);
+    throw new RpcError("ENOENT", `no page track ${id}: it was cleaned, or never made`);
+  }
+
+  /** Makes a page track for the VMM: each store to the frame is told it as `tracked_write`. @returns Its handle. */
+  addTrack(gfn: number): number {
+    if (this.userTracks.size >= MAX_USER_TRACKS) {
+      throw new RpcError("ENOMEM", `there are ${MAX_USER_TRACKS} page tracks already: clean some first`);
+    }
+    const id = this.#nextTrack++;
+    const track = this.#device.vgpu.gtt.initPageTrack(gfn, (_track, gpa, bytes) => {
+      this.vmm?.notify("tracked_write", [id, gfn, gpa, bytes]);
+      return this.userTrackResult;
+    });
+    this.userTracks.set(id, track);
+    return id;
+  }
+
+  /** Translates an address of an address space or of the GGTT. @returns Guest physical address, or -1. */
+  translate(space: number | "ggtt", lo: number, hi: number): number {
+    const { gtt } = this.#device.vgpu;
+    if (space !== "ggtt") return gtt.gmaToGpa(this.mm(space), lo, hi);
+    return hi === 0 ? gtt.ggttGmaToGpa(lo) : INVALID_ADDR;
+  }
+
+  #forgetVmm(): void {
+    this.userTracks.clear();
+    this.userTrackResult = OK;
+  }
+
+  #make(options: ServedDeviceOptions): Device {
+    return new Device({
+      ...options,
+      ram: new RamMap(),
+      faults: this.#debug,
+      onProtect: (gfn, on) => this.vmm?.notify("page_track", [gfn, on]),
+    });
+  }
+}

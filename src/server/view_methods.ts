@@ -1,0 +1,57 @@
+/**
+ * Methods that only look: open to observers.
+ *
+ * @module
+ */
+
+import { RpcError } from "../../protocol/errors.ts";
+import { highLane, lowLane } from "../../protocol/u64.ts";
+import { engineState } from "../inspect/state.ts";
+import { shadowTree, TreeTooLarge } from "../inspect/tree.ts";
+import { walkGgtt, walkPpgtt } from "../inspect/walk.ts";
+import type { Handlers } from "./handlers.ts";
+import type { ServedDevice } from "./served_device.ts";
+
+/** The names of these methods. */
+export type ViewMethod = "stats" | "state" | "tree" | "translate";
+
+/** The handlers of these methods. */
+export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
+  return {
+    stats() {
+      const { vgpu, gvt, ram, host } = served.device;
+      const { tables, mms, tracks, oos } = vgpu.gtt.parts;
+      return {
+        ...vgpu.counters,
+        ...vgpu.gtt.counters,
+        ggttFlushes: host.ggtt.flushes,
+        mms: mms.size,
+        shadowTables: tables.size,
+        enabledTracks: tracks.enabledTracks,
+        protectedFrames: host.protectedFrames.size,
+        outOfSyncPages: oos.outOfSync.size,
+        freeOosPages: gvt.oosPool?.free ?? 0,
+        ramRegions: ram.regions.length,
+      };
+    },
+    state() {
+      return { ...engineState(served.device.vgpu.gtt), failsafe: served.device.vgpu.gtt.failsafe };
+    },
+    tree(id) {
+      try {
+        return { ...shadowTree(served.device.vgpu.gtt, served.mm(id)) };
+      } catch (error) {
+        if (error instanceof TreeTooLarge) throw new RpcError("E2BIG", `tree of mm ${id}: ${error.message}`);
+        throw error;
+      }
+    },
+    translate(space, gma) {
+      const { vgpu, host } = served.device;
+      const lo = lowLane(gma);
+      const hi = highLane(gma);
+      if (space !== "ggtt") return { ...walkPpgtt(vgpu.gtt, served.mm(space), lo, hi) };
+      if (hi !== 0) throw new RpcError("EINVAL", "a GGTT address is below 4 GiB");
+      return { ...walkGgtt(vgpu.gtt, lo, host.ggtt.lanes) };
+    },
+  };
+}
