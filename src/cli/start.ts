@@ -9,7 +9,7 @@ import { DeviceService, SERVER_NAME } from "../server/device_service.ts";
 import { listenInherited } from "../server/inherited_listener.ts";
 import { type Listener, ListenError, listenUnix } from "../server/listener.ts";
 import { serve } from "../server/portable_loop.ts";
-import { RpcSession } from "../server/rpc_session.ts";
+import { type Log, RpcSession } from "../server/rpc_session.ts";
 import { makeLog } from "./log.ts";
 import { parseStartOptions, START_USAGE, type StartOptions } from "./start_options.ts";
 import { print, say } from "./terminal.ts";
@@ -31,7 +31,7 @@ export async function start(args: readonly string[]): Promise<number> {
   if (options.print !== null) return EXIT_OK;
 
   const log = makeLog(options.log, (line) => say(line));
-  const service = makeService(options);
+  const service = makeService(options, log);
   let listener: Listener;
   try {
     listener = await listen(options);
@@ -62,9 +62,9 @@ export function defaultSocketPath(): string {
   return `${Deno.env.get("XDG_RUNTIME_DIR") ?? "/tmp"}/vgtt.sock`;
 }
 
-function makeService({ vgpu, oos, debug }: StartOptions): DeviceService {
+function makeService({ vgpu, oos, debug }: StartOptions, log: Log): DeviceService {
   try {
-    return new DeviceService({ ...vgpu, oos }, debug);
+    return new DeviceService({ ...vgpu, oos }, debug, log);
   } catch (error) {
     if (error instanceof RangeError) {
       throw new UsageError(`the options do not fit together: ${error.message}`);

@@ -1,7 +1,7 @@
 /**
- * The graphics addresses that one vGPU owns (`engine.md` §5): two windows of the host's graphics memory, the aperture,
- * which the CPU reaches too, and the hidden part. With ballooning the guest uses host addresses, so guest and host
- * GGTT indices are identical.
+ * The graphics addresses that one vGPU owns (`engine.md` §5): two windows of the host's graphics memory, the
+ * aperture, which the CPU reaches too, and the hidden part. With ballooning the guest uses host addresses, so
+ * guest and host GGTT indices are identical.
  *
  * @module
  */
@@ -57,8 +57,19 @@ export class GraphicsMemory {
   /**
    * The windows of a layout.
    *
-   * @param layout Where they lie.
+   * @param layout Where they lie, in bytes, all page aligned.
    * @throws {RangeError} When a window is not page aligned or does not fit the graphics memory.
+   *
+   * @example
+   * ```ts
+   * import { assertThrows } from "@std/assert";
+   * import { DEFAULT_VGPU, GraphicsMemory, graphicsMemory } from "../../mod.ts";
+   *
+   * const { layout } = graphicsMemory(DEFAULT_VGPU);
+   * const open = (change: Partial<typeof layout>) => new GraphicsMemory({ ...layout, ...change });
+   * assertThrows(() => open({ apertureSize: 4097 }), RangeError, "must be a multiple of 4096");
+   * assertThrows(() => open({ apertureBase: 0x10000000 }), RangeError, "beyond the host aperture");
+   * ```
    */
   constructor(layout: GraphicsMemoryLayout) {
     this.layout = layout;
@@ -87,22 +98,54 @@ export class GraphicsMemory {
     }
   }
 
-  /** Number of entries of the whole GGTT. */
+  /**
+   * Number of entries of the whole GGTT, one a page of graphics memory.
+   *
+   * @returns Entries, 1,048,576 at most.
+   */
   get entries(): number {
     return this.layout.total / PAGE_SIZE;
   }
 
-  /** Whether an address lies in one of the two windows. */
+  /**
+   * Whether an address lies in one of the two windows (`engine.md` §5).
+   *
+   * @param gma Graphics address, bytes, 0 or more.
+   * @returns Whether it is the vGPU's own.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, graphicsMemory } from "../../mod.ts";
+   *
+   * const gm = graphicsMemory(DEFAULT_VGPU); // aperture 64..128 MiB, hidden 640..1024 MiB
+   * assertEquals([gm.isValid(0x3ffffff), gm.isValid(0x4000000)], [false, true]);
+   * assertEquals([gm.isValid(0x7ffffff), gm.isValid(0x8000000)], [true, false]);
+   * assertEquals(gm.isValid(0x3fffffff), true); // the last byte of the hidden window
+   * ```
+   */
   isValid(gma: number): boolean {
     return (gma >= this.#apertureBase && gma < this.#apertureEnd) ||
       (gma >= this.#hiddenBase && gma < this.#hiddenEnd);
   }
 
   /**
-   * Whether a whole range lies in one window (`intel_gvt_ggtt_validate_range`; `engine.md` §15, 3).
+   * Whether a whole range lies in one window (`intel_gvt_ggtt_validate_range`, `engine.md` §15, 3).
    *
-   * @param gma First address.
-   * @param size Bytes; 0 checks the address only.
+   * @param gma First address, bytes, 0 or more.
+   * @param size Bytes, 0 or more; 0 checks the address only.
+   * @returns Whether all of it is the vGPU's own.
+   *
+   * @example A range may not begin in one window and end in the other
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, graphicsMemory } from "../../mod.ts";
+   *
+   * const gm = graphicsMemory(DEFAULT_VGPU); // aperture 64..128 MiB, hidden 640..1024 MiB
+   * assertEquals(gm.isValidRange(0x4000000, 0x4000000), true);
+   * assertEquals(gm.isValidRange(0x4000000, 0x28000000), false); // ends in the hidden window
+   * assertEquals(gm.isValidRange(0x7ffffff, 0), true);
+   * ```
    */
   isValidRange(gma: number, size: number): boolean {
     if (gma >= this.#apertureBase && gma < this.#apertureEnd) return size <= this.#apertureEnd - gma;
@@ -111,19 +154,43 @@ export class GraphicsMemory {
   }
 
   /**
-   * Guest address to host address (`intel_gvt_ggtt_gmadr_g2h`): the identity inside a window.
+   * Guest address to host address (`intel_gvt_ggtt_gmadr_g2h`, `engine.md` §5): the identity inside a window.
    *
-   * @returns The host address, or -EACCES.
+   * @param gma Guest's graphics address, bytes.
+   * @returns The host address, or -EACCES outside the windows.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, EACCES, graphicsMemory } from "../../mod.ts";
+   *
+   * const gm = graphicsMemory(DEFAULT_VGPU); // aperture 64..128 MiB, hidden 640..1024 MiB
+   * assertEquals(gm.guestToHost(0x4000abc), 0x4000abc);
+   * assertEquals(gm.guestToHost(0xabc), EACCES);
+   * ```
    */
   guestToHost(gma: number): number {
     return this.isValid(gma) ? gma : EACCES;
   }
 
   /**
-   * Host address to guest address (`intel_gvt_ggtt_gmadr_h2g`). As documented it is *not* the inverse of
-   * {@linkcode guestToHost} (`engine.md` §13, 4).
+   * Host address to guest address (`intel_gvt_ggtt_gmadr_h2g`, `engine.md` §5). As documented it is *not* the
+   * inverse of {@linkcode guestToHost} (§13, 4).
    *
+   * @param gma Host's graphics address, bytes.
    * @returns The guest address, or -EACCES beyond the graphics memory.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, EACCES, graphicsMemory } from "../../mod.ts";
+   *
+   * const gm = graphicsMemory(DEFAULT_VGPU); // aperture 64..128 MiB, hidden 640..1024 MiB
+   * assertEquals(gm.hostToGuest(0xabc), 0x4000abc);
+   * assertEquals(gm.hostToGuest(0x10000abc), 0x28000abc); // from the host aperture's end on
+   * assertEquals(gm.hostToGuest(gm.guestToHost(0x4000abc)), 0x8000abc); // not where it began
+   * assertEquals(gm.hostToGuest(0x100000000), EACCES);
+   * ```
    */
   hostToGuest(gma: number): number {
     if (!(gma < this.layout.total)) return EACCES;
@@ -131,12 +198,42 @@ export class GraphicsMemory {
     return this.#hiddenBase + (gma - this.layout.mappableEnd);
   }
 
-  /** The index form of {@linkcode guestToHost} (`intel_gvt_ggtt_index_g2h`). */
+  /**
+   * The index form of {@linkcode guestToHost} (`intel_gvt_ggtt_index_g2h`, `engine.md` §5).
+   *
+   * @param index Guest's GGTT entry, 0 or more.
+   * @returns The host's GGTT entry, or -EACCES outside the windows.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, EACCES, graphicsMemory } from "../../mod.ts";
+   *
+   * const gm = graphicsMemory(DEFAULT_VGPU); // aperture 64..128 MiB, hidden 640..1024 MiB
+   * assertEquals(gm.guestIndexToHost(0x4001), 0x4001);
+   * assertEquals(gm.guestIndexToHost(1), EACCES);
+   * ```
+   */
   guestIndexToHost(index: number): number {
     return toIndex(this.guestToHost(index * PAGE_SIZE));
   }
 
-  /** The index form of {@linkcode hostToGuest} (`intel_gvt_ggtt_h2g_index`). */
+  /**
+   * The index form of {@linkcode hostToGuest} (`intel_gvt_ggtt_h2g_index`, `engine.md` §5).
+   *
+   * @param index Host's GGTT entry, 0 or more.
+   * @returns The guest's GGTT entry, or -EACCES beyond the graphics memory.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, EACCES, graphicsMemory } from "../../mod.ts";
+   *
+   * const gm = graphicsMemory(DEFAULT_VGPU); // aperture 64..128 MiB, hidden 640..1024 MiB
+   * assertEquals(gm.hostIndexToGuest(1), 0x4001);
+   * assertEquals(gm.hostIndexToGuest(0x100000), EACCES);
+   * ```
+   */
   hostIndexToGuest(index: number): number {
     return toIndex(this.hostToGuest(index * PAGE_SIZE));
   }

@@ -1,8 +1,9 @@
 /**
  * Page-table entries of gen8 and gen9 (`engine.md` §3).
  *
- * An entry is 64 bits wide and is handled as two 32-bit lanes, `lo` and `hi`: bit 0 present, bit 7 page size (PDE and
- * PDP only), bits 12..45 the frame. Everything else is carried unchanged. Frames fit a `number`; no bigint is needed.
+ * An entry is 64 bits wide and is handled as two 32-bit lanes, `lo` and `hi`: bit 0 present, bit 7 page size
+ * (PDE and PDP only), bits 12..45 the frame. Everything else is carried unchanged. Frames fit a `number`; no
+ * bigint is needed.
  *
  * @module
  */
@@ -26,7 +27,10 @@ export const FRAME_HI = 0x3fff;
 /** Frames whose low part one lane holds: the low lane has 20 frame bits. */
 const FRAMES_PER_HI = 0x100000;
 
-/** The tables, lowest first; a directory's child is of the kind below its own. */
+/**
+ * A table of page-table entries, the lowest: its entries are leaves. A directory's child is of the kind below
+ * its own.
+ */
 export const PTE = 1;
 /** A table of page-directory entries, each leading to a PTE table. */
 export const PDE = 2;
@@ -43,30 +47,67 @@ export const TABLE_KINDS: readonly TableKind[] = [PTE, PDE, PDP, PML4];
 
 const KIND_NAMES = ["", "PTE", "PDE", "PDP", "PML4"] as const;
 
-/** The documented name of a table kind: "PTE", "PDE", "PDP" or "PML4". */
+/**
+ * The documented name of a table kind (`engine.md` §3.1).
+ *
+ * @param kind The kind, 1..4.
+ * @returns "PTE", "PDE", "PDP" or "PML4".
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { kindName, TABLE_KINDS } from "./entry.ts";
+ *
+ * assertEquals(TABLE_KINDS.map(kindName), ["PTE", "PDE", "PDP", "PML4"]);
+ * ```
+ */
 export function kindName(kind: TableKind): string {
   return KIND_NAMES[kind];
 }
 
 /**
- * The kind of table that a directory entry leads to.
+ * The kind of table that a directory entry leads to (`engine.md` §3.1).
  *
- * @param kind A directory: PDE, PDP or PML4.
+ * @param kind A directory: PDE, PDP or PML4. A PTE table has no children.
+ * @returns The kind below.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { childKind, PDE, PDP, PML4 } from "./entry.ts";
+ *
+ * assertEquals(childKind(PML4), PDP);
+ * assertEquals(childKind(PDP), PDE);
+ * ```
  */
 export function childKind(kind: TableKind): TableKind {
   return (kind - 1) as TableKind;
 }
 
-/** Whether an entry read from a table of this kind is a 2 MiB or 1 GiB leaf (`engine.md` §3.1). */
+/**
+ * Whether an entry read from a table of this kind is a 2 MiB or 1 GiB leaf (`engine.md` §3.1).
+ *
+ * @param kind The table that holds the entry.
+ * @param lo Low lane of the entry.
+ * @returns Whether bit 7 is set and means page size; presence is not looked at.
+ *
+ * @example Bit 7 is PAT in a PTE and nothing in a PML4 entry
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { isLarge, TABLE_KINDS } from "./entry.ts";
+ *
+ * assertEquals(TABLE_KINDS.map((kind) => isLarge(kind, 0x83)), [false, true, true, false]);
+ * ```
+ */
 export function isLarge(kind: TableKind, lo: number): boolean {
   return (lo & PAGE_LARGE) !== 0 && (kind === PDE || kind === PDP);
 }
 
 /**
- * The frame of a 4 KiB entry or of a directory entry.
+ * The frame of a 4 KiB entry or of a directory entry: bits 12..45 (`engine.md` §3).
  *
- * @param lo Low lane.
- * @param hi High lane.
+ * @param lo Low lane, 32 bits.
+ * @param hi High lane, 32 bits.
  * @returns Frame number, below 2^34.
  *
  * @example
@@ -81,12 +122,40 @@ export function frameOf(lo: number, hi: number): number {
   return (lo >>> 12) + (hi & FRAME_HI) * FRAMES_PER_HI;
 }
 
-/** The low lane with its frame bits replaced by those of `frame` (below 2^34). */
+/**
+ * The low lane of an entry with another frame; its flags stay (`engine.md` §3).
+ *
+ * @param lo Low lane, 32 bits.
+ * @param frame Frame number, below 2^34.
+ * @returns The new low lane.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { withFrameLo } from "./entry.ts";
+ *
+ * assertEquals(withFrameLo(0x12345083, 0x300005), 0x5083);
+ * ```
+ */
 export function withFrameLo(lo: number, frame: number): number {
   return ((lo & FLAGS_LO) | (frame << 12)) >>> 0;
 }
 
-/** The high lane with its frame bits replaced by those of `frame` (below 2^34). */
+/**
+ * The high lane of an entry with another frame; its flags, bits 46..63 of the entry, stay (`engine.md` §3).
+ *
+ * @param hi High lane, 32 bits.
+ * @param frame Frame number, below 2^34.
+ * @returns The new high lane.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { withFrameHi } from "./entry.ts";
+ *
+ * assertEquals(withFrameHi(0x8000_0001, 0x300005), 0x8000_0003);
+ * ```
+ */
 export function withFrameHi(hi: number, frame: number): number {
   return ((hi & ~FRAME_HI) | (frame / FRAMES_PER_HI & FRAME_HI)) >>> 0;
 }

@@ -1,6 +1,7 @@
 /**
- * The device's share of the engine (`engine.md` §4, §6.1): what all vGPUs of one GPU have in common, which is the global
- * scratch page, the pool of out-of-sync pages and the order in which address spaces were last used.
+ * The device's share of the engine (`engine.md` §4, §6.1): what all vGPUs of one GPU have in common, which is
+ * the global scratch page, the pool of out-of-sync pages and the order in which address spaces were last
+ * used.
  *
  * @module
  */
@@ -19,7 +20,7 @@ export interface GvtOptions {
   readonly platformSupported?: boolean;
   /** Whether PTE tables that are written often go out of sync. Default false, as in the original. */
   readonly oos?: boolean;
-  /** Out-of-sync pages of the device, 1 or more. Default {@linkcode OOS_POOL_PAGES}. */
+  /** Out-of-sync pages of the device, 0 or more. Default {@linkcode OOS_POOL_PAGES}. */
   readonly oosPoolPages?: number;
 }
 
@@ -51,7 +52,12 @@ export class GvtGtt {
   #pool: OosPool | null = null;
   #vgpus = 0;
 
-  /** A device that is not initialised yet. */
+  /**
+   * A device that is not initialised yet.
+   *
+   * @param pages Where the global scratch page comes from.
+   * @param options Platform and out-of-sync pages.
+   */
   constructor(pages: PageAllocator, options: GvtOptions = {}) {
     this.#pages = pages;
     this.platformSupported = options.platformSupported ?? true;
@@ -59,25 +65,62 @@ export class GvtGtt {
     this.#oosPoolPages = options.oosPoolPages ?? OOS_POOL_PAGES;
   }
 
-  /** Whether {@linkcode init} succeeded. */
+  /**
+   * Whether {@linkcode init} succeeded and {@linkcode clean} was not called since.
+   *
+   * @returns Whether vGPUs can be initialised.
+   */
   get initialised(): boolean {
     return this.#scratch !== null;
   }
 
-  /** Host frame of the global scratch page. */
+  /**
+   * Host frame of the global scratch page (`engine.md` §2), to which GGTT entries and leaves without a valid
+   * frame lead.
+   *
+   * @returns Frame number, or {@linkcode INVALID_MFN} before init.
+   */
   get globalScratch(): number {
     return this.#scratch?.mfn ?? INVALID_MFN;
   }
 
-  /** The pool of out-of-sync pages, or `null` while they are disabled. */
+  /**
+   * The pool of out-of-sync pages (`engine.md` §10).
+   *
+   * @returns The pool, or `null` while out-of-sync pages are disabled.
+   *
+   * @example They are disabled unless asked for
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OOS_POOL_PAGES } from "../../mod.ts";
+   *
+   * using plain = createDevice();
+   * assertEquals(plain.gvt.oosPool, null);
+   * using device = createDevice({ oos: true });
+   * assertEquals(device.gvt.oosPool?.free, OOS_POOL_PAGES);
+   * ```
+   */
   get oosPool(): OosPool | null {
     return this.#pool;
   }
 
   /**
-   * Sets the device up (`intel_gvt_init_gtt`).
+   * Sets the device up (`intel_gvt_init_gtt`, `engine.md` §6.1): the platform is looked at first, then the
+   * global scratch page is made and mapped.
    *
-   * @returns 0; -ENODEV on an unsupported platform, -ENOMEM without a scratch page, -EBUSY when done already.
+   * @returns 0; -ENODEV on an unsupported platform, -ENOMEM without a scratch page, then nothing is left
+   *   allocated; -EBUSY when done already.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, ENODEV, OK } from "../../mod.ts";
+   *
+   * using device = createDevice({ platformSupported: false }); // has called init, in vain
+   * assertEquals(device.gvt.init(), ENODEV);
+   * device.gvt.platformSupported = true;
+   * assertEquals(device.gvt.init(), OK);
+   * ```
    */
   init(): number {
     if (!this.platformSupported) return ENODEV;
@@ -94,7 +137,23 @@ export class GvtGtt {
     return OK;
   }
 
-  /** Gives everything back (`intel_gvt_clean_gtt`). @returns 0; -ENODEV before init, -EBUSY while a vGPU is set up. */
+  /**
+   * Gives the scratch page and the pool back (`intel_gvt_clean_gtt`, `engine.md` §6.1).
+   *
+   * @returns 0; -ENODEV before init, -EBUSY while a vGPU is set up.
+   *
+   * @example vGPUs first
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EBUSY, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * assertEquals(device.gvt.clean(), EBUSY);
+   * device.vgpu.gtt.clean();
+   * assertEquals(device.gvt.clean(), OK);
+   * assertEquals(device.gvt.initialised, false);
+   * ```
+   */
   clean(): number {
     if (this.#scratch === null) return ENODEV;
     if (this.#vgpus > 0) return EBUSY;
@@ -104,7 +163,11 @@ export class GvtGtt {
     return OK;
   }
 
-  /** A vGPU of this device was set up or taken down. */
+  /**
+   * A vGPU of this device was set up or taken down. Called by the vGPU's engine.
+   *
+   * @param change 1 for set up, -1 for taken down.
+   */
   countVgpu(change: 1 | -1): void {
     this.#vgpus += change;
   }

@@ -1,7 +1,7 @@
 /**
- * What the engine asks of its host (`engine.md` §1.1): guest memory, frame translation, write protection, host
- * pages and the host's GGTT. The engine never reaches any of these in another way, so a host may be a real guest
- * behind a socket, a simulation in a test, or either of them with faults injected.
+ * What the engine asks of its host (`engine.md` §1.1): guest memory, frame translation, write protection,
+ * host pages and the host's GGTT. The engine never reaches any of these in another way, so a host may be a
+ * real guest behind a socket, a simulation in a test, or either of them with faults injected.
  *
  * @module
  */
@@ -35,23 +35,54 @@ export interface GttHost {
    * @returns 0, or a negative errno.
    */
   readPage(gfn: number, out: Uint32Array): number;
-  /** Whether the frame is visible guest RAM. */
+  /**
+   * Whether a frame is visible guest RAM.
+   *
+   * @param gfn Guest frame number, below 2^34.
+   * @returns Whether it is.
+   */
   isValidGfn(gfn: number): boolean;
-  /** The DMA frame of a guest frame, or {@linkcode INVALID_MFN}. Independent of {@linkcode isValidGfn}. */
+  /**
+   * Pins a guest frame. Independent of {@linkcode isValidGfn}: the two can disagree.
+   *
+   * @param gfn Guest frame number, below 2^34.
+   * @returns Its DMA frame number, or {@linkcode INVALID_MFN}.
+   */
   gfnToMfn(gfn: number): number;
   /**
    * Starts or stops trapping the guest's stores to a frame.
    *
-   * @returns 0, or a negative errno (-EINVAL if the frame is not RAM).
+   * @param gfn Guest frame number.
+   * @param on Whether they should trap.
+   * @returns 0, or a negative errno (-EINVAL if the frame is not RAM); then nothing changed.
    */
   protect(gfn: number, on: boolean): number;
-  /** A zeroed host page that is not mapped yet, or `null` when there is no memory. */
+  /**
+   * Takes a host page.
+   *
+   * @returns A zeroed page that is not mapped yet, or `null` when there is no memory.
+   */
   allocPage(): HostPage | null;
-  /** Maps a page for DMA and fills in its `mfn`; `false` if that fails. */
+  /**
+   * Maps a page for DMA and fills in its `mfn`.
+   *
+   * @param page A page of {@linkcode allocPage}.
+   * @returns `false` if that fails.
+   */
   mapPage(page: HostPage): boolean;
-  /** Gives a page back, mapped or not. */
+  /**
+   * Gives a page back.
+   *
+   * @param page A page of {@linkcode allocPage}, mapped or not.
+   */
   freePage(page: HostPage): void;
-  /** Stores one entry of the host's GGTT. */
+  /**
+   * Stores one entry of the host's GGTT.
+   *
+   * @param index Entry, 0 or more.
+   * @param lo Low lane.
+   * @param hi High lane.
+   */
   storeGgtt(index: number, lo: number, hi: number): void;
   /** Makes the device drop its cached GGTT entries. */
   flushGgtt(): void;

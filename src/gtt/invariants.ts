@@ -1,6 +1,6 @@
 /**
- * What must hold in an engine after every operation. Tests call it after each step; a failure is a bug of ours, whatever
- * the guest did.
+ * What must hold in an engine after every operation. Tests call it after each step; a failure is a bug of
+ * ours, whatever the guest did.
  *
  * @module
  */
@@ -15,10 +15,24 @@ import type { VgpuGtt } from "./vgpu_gtt.ts";
 type References = Map<ShadowTable, number>;
 
 /**
- * Checks every invariant of an engine that has no work in progress.
+ * Checks every invariant of an engine that has no work in progress: references are exact, tables are tracked,
+ * lists hold live things only.
  *
  * @param gtt The engine.
  * @throws {Error} Naming the first invariant that does not hold.
+ *
+ * @example
+ * ```ts
+ * import { assertThrows } from "@std/assert";
+ * import { assertInvariants, createDevice, PTE } from "../../mod.ts";
+ *
+ * using device = createDevice();
+ * device.ram.map({ gpa: 0, size: 0x10000 });
+ * const { tables } = device.vgpu.gtt.parts;
+ * assertInvariants(device.vgpu.gtt);
+ * tables.obtain(PTE, 2); // a reference that no entry or root explains
+ * assertThrows(() => assertInvariants(device.vgpu.gtt), Error, "has 1 references, found 0");
+ * ```
  */
 export function assertInvariants(gtt: VgpuGtt): void {
   const references = countReferences(gtt);

@@ -1,6 +1,6 @@
 /**
- * Address spaces (`engine.md` §4, §8): the PPGTTs that a guest announced, each with four guest roots and, while it is
- * shadowed, four shadow roots.
+ * Address spaces (`engine.md` §4, §8): the PPGTTs that a guest announced, each with four guest roots and,
+ * while it is shadowed, four shadow roots.
  *
  * @module
  */
@@ -27,7 +27,10 @@ export const MAX_PPGTT_MMS = 4096;
 /** Root slots of an address space, whatever its level. */
 export const ROOTS = 4;
 
-/** One PPGTT address space. Whoever holds one across guest actions checks {@linkcode alive} (`engine.md` §15, 28). */
+/**
+ * One PPGTT address space. Whoever holds one across guest actions checks {@linkcode alive}
+ * (`engine.md` §15, 28).
+ */
 export class PpgttMm {
   /** Its number, in creation order from 0, never used again; -1 until it is created. */
   id: number = -1;
@@ -47,24 +50,59 @@ export class PpgttMm {
   alive = true;
   readonly #tables: ShadowTables;
 
-  /** An address space that is not shadowed yet, on its vGPU's `tables`. */
+  /**
+   * An address space that is not shadowed yet.
+   *
+   * @param level Levels of its tables.
+   * @param roots Four guest root values as eight lanes; kept, not copied.
+   * @param tables The shadow tables of its vGPU.
+   */
   constructor(level: 3 | 4, roots: Uint32Array, tables: ShadowTables) {
     this.level = level;
     this.roots = roots;
     this.#tables = tables;
   }
 
-  /** Kind of the tables that the roots lead to. */
+  /**
+   * Kind of the tables that the roots lead to (`engine.md` §3.1).
+   *
+   * @returns PML4 for level 4, PDE for level 3.
+   */
   get rootKind(): TableKind {
     return this.level === 4 ? PML4 : PDE;
   }
 
-  /** Root slots that are shadowed and walked: level 4 has one (`engine.md` §15, 7). */
+  /**
+   * Root slots that are shadowed and walked: level 4 has one, whatever the others contain
+   * (`engine.md` §15, 7).
+   *
+   * @returns 1 for level 4, 4 for level 3.
+   */
   get rootSlots(): number {
     return this.level === 4 ? 1 : ROOTS;
   }
 
-  /** Builds the shadow of every root (`engine.md` §8.2). @returns 0, or the error; then no root is shadowed. */
+  /**
+   * Builds the shadow of every root that is not 0 (`engine.md` §8.2).
+   *
+   * @returns 0; the error of obtaining a table, -EINVAL for a level-3 root that is a large page; then no root
+   *   is shadowed.
+   *
+   * @example A guest writes roots without the present bit
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables } = device.vgpu.gtt.parts;
+   * const mm = new PpgttMm(3, Uint32Array.of(0x1000, 0, 0x2000, 0, 0, 0, 0, 0), tables);
+   * assertEquals([mm.shadow(), tables.size], [0, 2]);
+   * mm.unshadow();
+   * assertEquals([mm.shadowed, tables.size], [false, 0]);
+   * assertEquals(new PpgttMm(3, Uint32Array.of(0x1081, 0, 0, 0, 0, 0, 0, 0), tables).shadow(), EINVAL);
+   * ```
+   */
   shadow(): number {
     this.shadowed = true;
     for (let slot = 0; slot < this.rootSlots; slot++) {
@@ -76,7 +114,7 @@ export class PpgttMm {
     return OK;
   }
 
-  /** Releases every shadow root (`engine.md` §8.5). */
+  /** Releases every shadow root (`engine.md` §8.5); {@linkcode shadow} builds them again. */
   unshadow(): void {
     for (let slot = 0; slot < this.rootSlots; slot++) {
       const lo = this.shadowRoots[2 * slot]!;
@@ -114,7 +152,14 @@ export class PpgttMms {
   readonly #takeId: () => number;
   readonly #byId = new Map<number, PpgttMm>();
 
-  /** No address spaces; shadowed ones join the device's `lru`, and each takes its number from `takeId`. */
+  /**
+   * No address spaces.
+   *
+   * @param counters Counts what is created.
+   * @param tables The shadow tables of the vGPU.
+   * @param lru The device's list, which shadowed address spaces join.
+   * @param takeId Answers the number of the next address space.
+   */
   constructor(counters: Counters, tables: ShadowTables, lru: LruList, takeId: () => number) {
     this.#counters = counters;
     this.#tables = tables;
@@ -122,22 +167,67 @@ export class PpgttMms {
     this.#takeId = takeId;
   }
 
-  /** Number of address spaces. */
+  /**
+   * Number of address spaces.
+   *
+   * @returns 0..{@linkcode MAX_PPGTT_MMS}.
+   */
   get size(): number {
     return this.#byId.size;
   }
 
-  /** The address spaces in creation order. */
+  /**
+   * The address spaces in creation order.
+   *
+   * @returns An iterator over the live list.
+   */
   all(): IterableIterator<PpgttMm> {
     return this.#byId.values();
   }
 
-  /** The address space with this number, if it exists. */
+  /**
+   * The address space with this number.
+   *
+   * @param id {@linkcode PpgttMm.id}, 0 or more.
+   * @returns The address space, or `undefined` if it does not exist or has ended.
+   *
+   * @example Numbers are never used again
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * mms.destroy(mms.create(3, null) as PpgttMm);
+   * const next = mms.create(3, null) as PpgttMm;
+   * assertEquals([mms.get(0), mms.get(1) === next], [undefined, true]);
+   * ```
+   */
   get(id: number): PpgttMm | undefined {
     return this.#byId.get(id);
   }
 
-  /** Creates and shadows an address space (`engine.md` §8.1). @returns It, or -EINVAL, -ENOMEM or the shadowing error. */
+  /**
+   * Creates and shadows an address space (`intel_vgpu_create_mm`, `engine.md` §8.1). A failed one takes no
+   * number (§15, 8).
+   *
+   * @param level 3 or 4.
+   * @param roots Four guest root values as eight lanes, copied; `null` for an empty tree.
+   * @returns It, with one reference; -EINVAL for another level, -ENOMEM at {@linkcode MAX_PPGTT_MMS}, or the
+   *   error of shadowing.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * assertEquals(mms.create(3, Uint32Array.of(0x99000, 0, 0, 0, 0, 0, 0, 0)), EINVAL); // no RAM
+   * const mm = mms.create(3, null) as PpgttMm;
+   * assertEquals([mm.id, mm.refs, mm.shadowed], [0, 1, true]);
+   * ```
+   */
   create(level: number, roots: Uint32Array | null): PpgttMm | number {
     if (level !== 3 && level !== 4) return EINVAL;
     if (this.#byId.size >= MAX_PPGTT_MMS) return ENOMEM;
@@ -153,7 +243,26 @@ export class PpgttMms {
     return mm;
   }
 
-  /** The first address space with these roots (`engine.md` §8.6): all four for level 3, only slot 0 for level 4. */
+  /**
+   * The first address space with these roots (`intel_vgpu_find_ppgtt_mm`, `engine.md` §8.6).
+   *
+   * @param level 3: all four roots must match; 4: only slot 0.
+   * @param roots Four guest root values as eight lanes.
+   * @returns The address space created first, or `undefined`.
+   *
+   * @example Two address spaces with equal roots
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * const first = mms.create(4, null);
+   * mms.create(4, null);
+   * assertEquals(mms.find(4, new Uint32Array(8)) === first, true);
+   * assertEquals(mms.find(3, new Uint32Array(8)), undefined);
+   * ```
+   */
   find(level: number, roots: Uint32Array): PpgttMm | undefined {
     for (const mm of this.#byId.values()) {
       if (mm.level === level && hasRoots(mm, roots)) return mm;
@@ -161,19 +270,73 @@ export class PpgttMms {
     return undefined;
   }
 
-  /** Gives back a reference; the last one ends the address space. @returns References left. */
+  /**
+   * Gives back a reference; the last one ends the address space (`engine.md` §8.6).
+   *
+   * @param mm A live address space of this vGPU.
+   * @returns References left.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * const mm = mms.create(3, null) as PpgttMm;
+   * mm.refs++;
+   * assertEquals([mms.unreference(mm), mm.alive], [1, true]);
+   * assertEquals([mms.unreference(mm), mm.alive], [0, false]);
+   * ```
+   */
   unreference(mm: PpgttMm): number {
     if (--mm.refs <= 0) this.destroy(mm);
     return mm.refs;
   }
 
-  /** Ends an address space now, whatever its references and pins (`engine.md` §8.6). */
+  /**
+   * Ends an address space now, whatever its references and pins (`intel_vgpu_destroy_mm`, `engine.md` §8.6).
+   *
+   * @param mm A live address space of this vGPU.
+   *
+   * @example A pin does not keep it
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * const mm = mms.create(3, null) as PpgttMm;
+   * mms.pin(mm);
+   * mms.destroy(mm);
+   * assertEquals([mm.alive, mms.size, device.gvt.lru.size], [false, 0, 0]);
+   * ```
+   */
   destroy(mm: PpgttMm): void {
     this.#forget(mm);
     if (mm.shadowed) mm.unshadow();
   }
 
-  /** Makes sure that an address space is shadowed and may not be reclaimed. @returns 0 or the shadowing error. */
+  /**
+   * Makes sure that an address space is shadowed and may not be reclaimed; it becomes the last to have been
+   * used (`intel_vgpu_pin_mm`, `engine.md` §8.6).
+   *
+   * @param mm A live address space of this vGPU.
+   * @returns 0, or the error of shadowing; then pins and LRU are as before (§15, 8).
+   *
+   * @example Pinning moves an address space to the end of the LRU
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * const [first, second] = [mms.create(3, null) as PpgttMm, mms.create(3, null) as PpgttMm];
+   * assertEquals([...device.gvt.lru].map((mm) => mm.id), [first.id, second.id]);
+   * mms.pin(first);
+   * assertEquals([...device.gvt.lru].map((mm) => mm.id), [second.id, first.id]);
+   * ```
+   */
   pin(mm: PpgttMm): number {
     if (!mm.shadowed) {
       const rc = mm.shadow();
@@ -185,23 +348,78 @@ export class PpgttMms {
     return OK;
   }
 
-  /** Gives back a pin; without one nothing happens (`engine.md` §15, 11). */
+  /**
+   * Gives back a pin (`intel_vgpu_unpin_mm`, `engine.md` §8.6); without one nothing happens (§15, 11). Its
+   * place in the LRU stays.
+   *
+   * @param mm An address space of this vGPU.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * const mm = mms.create(3, null) as PpgttMm;
+   * mms.pin(mm);
+   * mms.unpin(mm);
+   * mms.unpin(mm);
+   * assertEquals(mm.pins, 0);
+   * ```
+   */
   unpin(mm: PpgttMm): void {
     if (mm.pins > 0) mm.pins--;
   }
 
-  /** Takes the shadow of one address space, which keeps its references (`engine.md` §11). */
+  /**
+   * Takes the shadow of one address space, which keeps its references and pins (`engine.md` §11, §15, 23).
+   *
+   * @param mm A live address space of this vGPU, pinned or not.
+   *
+   * @example Without its shadow it is still found, but translates nothing
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { mms } = device.vgpu.gtt.parts;
+   * const mm = mms.create(4, null) as PpgttMm;
+   * mms.takeShadow(mm);
+   * assertEquals(mms.find(4, new Uint32Array(8)) === mm, true);
+   * assertEquals([mm.alive, mm.shadowed, device.gvt.lru.size], [true, false, 0]);
+   * ```
+   */
   takeShadow(mm: PpgttMm): void {
     this.#lru.delete(mm);
     if (mm.shadowed) mm.unshadow();
   }
 
-  /** Rebuilds a shadow that was taken, if that works; else the next pin tries again. */
+  /**
+   * Rebuilds a shadow that was taken, if that works; else the next pin tries again.
+   *
+   * @param mm A live address space of this vGPU that is not shadowed.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { mms, tables } = device.vgpu.gtt.parts;
+   * const mm = mms.create(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * mms.takeShadow(mm);
+   * assertEquals(tables.size, 0);
+   * mms.restoreShadow(mm);
+   * assertEquals([tables.size, device.gvt.lru.has(mm)], [1, true]);
+   * ```
+   */
   restoreShadow(mm: PpgttMm): void {
     if (mm.shadow() === OK) this.#lru.add(mm);
   }
 
-  /** Forgets every address space; its shadow tables were freed before, by a reset. */
+  /** Ends every address space; its shadow tables were freed before, by a reset (`engine.md` §12). */
   forgetAll(): void {
     for (const mm of this.#byId.values()) {
       this.#forget(mm);

@@ -1,10 +1,10 @@
 /**
- * Out-of-sync pages (`engine.md` §10, §15, 21 and 24): PTE tables that the guest writes often stop trapping. A snapshot
- * of the guest page is taken, tracking is disabled, and before the next workload the page is compared with its snapshot
- * and what changed is applied to the shadow.
+ * Out-of-sync pages (`engine.md` §10, §15, 21 and 24): PTE tables that the guest writes often stop trapping.
+ * A snapshot of the guest page is taken, tracking is disabled, and before the next workload the page is
+ * compared with its snapshot and what changed is applied to the shadow.
  *
- * A snapshot page is *free* (in the device's pool) or *attached* to one table; an attached table is *out of sync* or has
- * been synced again, in which case the snapshot stays attached and is used again without a new copy.
+ * A snapshot page is *free* (in the device's pool) or *attached* to one table, which is *out of sync* or in
+ * sync. A table that was synced keeps its snapshot and uses it the next time without a new copy.
  *
  * @module
  */
@@ -21,22 +21,49 @@ import type { ShadowTables } from "./shadow_tables.ts";
 /** Snapshot pages of a device when out-of-sync pages are enabled. */
 export const OOS_POOL_PAGES = 8192;
 
-/** The device's free snapshot pages. Their memory is taken when first used and kept until the pool is dropped. */
+/**
+ * The device's free snapshot pages (`engine.md` §2, §10). Their memory is taken when first used and kept
+ * until the pool is dropped.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { OosPool } from "../../mod.ts";
+ *
+ * const pool = new OosPool(1);
+ * const page = pool.take()!;
+ * assertEquals([page.length, pool.free, pool.take()], [1024, 0, null]);
+ * pool.give(page);
+ * assertEquals(pool.free, 1);
+ * ```
+ */
 export class OosPool {
   readonly #spare: Uint32Array[] = [];
   #unmade: number;
 
-  /** A pool of `pages` snapshot pages. */
+  /**
+   * A pool whose pages are all free.
+   *
+   * @param pages Snapshot pages, 0 or more.
+   */
   constructor(pages: number) {
     this.#unmade = pages;
   }
 
-  /** Number of free pages. */
+  /**
+   * Number of free pages.
+   *
+   * @returns Pages that {@linkcode take} can still give.
+   */
   get free(): number {
     return this.#spare.length + this.#unmade;
   }
 
-  /** A free page, its content arbitrary; `null` when all are in use. */
+  /**
+   * Takes a free page.
+   *
+   * @returns The page, its content arbitrary; `null` when all are in use.
+   */
   take(): Uint32Array | null {
     const spare = this.#spare.pop();
     if (spare !== undefined) return spare;
@@ -45,13 +72,37 @@ export class OosPool {
     return new Uint32Array(LANES);
   }
 
-  /** Gives a page back. */
+  /**
+   * Gives a page back.
+   *
+   * @param page A page taken from this pool.
+   */
   give(page: Uint32Array): void {
     this.#spare.push(page);
   }
 }
 
-/** The out-of-sync pages of one vGPU. */
+/**
+ * The out-of-sync pages of one vGPU.
+ *
+ * @example The second trapped store takes a PTE table out of sync, a sync brings it back with its snapshot
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createDevice, PTE, type ShadowTable } from "../../mod.ts";
+ *
+ * using device = createDevice({ oos: true });
+ * device.ram.map({ gpa: 0, size: 0x10000 });
+ * const { tables, oos } = device.vgpu.gtt.parts;
+ * const table = tables.obtain(PTE, 2) as ShadowTable;
+ * const state = () => [table.writeCount, table.enabled, oos.outOfSync.has(table), oos.attached.has(table)];
+ * device.store(0x2000, new Uint8Array(8));
+ * assertEquals(state(), [1, true, false, false]);
+ * device.store(0x2000, new Uint8Array(8));
+ * assertEquals(state(), [2, false, true, true]);
+ * oos.syncAll();
+ * assertEquals(state(), [0, true, false, true]);
+ * ```
+ */
 export class OutOfSync {
   readonly #host: GttHost;
   readonly #counters: Counters;
@@ -63,7 +114,16 @@ export class OutOfSync {
   readonly #outOfSync = new Set<ShadowTable>();
   readonly #guestPage: Uint32Array = new Uint32Array(LANES);
 
-  /** Nothing attached; `pool` answers `null` while out-of-sync pages are disabled. */
+  /**
+   * Nothing attached.
+   *
+   * @param host Reads guest pages.
+   * @param counters Counts what goes out of sync and comes back.
+   * @param tracks The page tracks of the vGPU.
+   * @param tables The shadow tables of the vGPU.
+   * @param post The half stores that wait for the flush.
+   * @param pool Answers the device's pool, `null` while out-of-sync pages are disabled.
+   */
   constructor(
     host: GttHost,
     counters: Counters,
@@ -80,26 +140,54 @@ export class OutOfSync {
     this.#pool = pool;
   }
 
-  /** Whether out-of-sync pages are enabled. */
+  /**
+   * Whether out-of-sync pages are enabled; as documented they are not by default.
+   *
+   * @returns Whether the device has a pool.
+   */
   get enabled(): boolean {
     return this.#pool() !== null;
   }
 
-  /** Tables that own a snapshot page, the longest attached first. */
+  /**
+   * Tables that own a snapshot page.
+   *
+   * @returns The live set, the longest attached first.
+   */
   get attached(): ReadonlySet<ShadowTable> {
     return this.#attached;
   }
 
-  /** Tables that are out of sync, in the order they went. */
+  /**
+   * Tables that are out of sync.
+   *
+   * @returns The live set, in the order they went.
+   */
   get outOfSync(): ReadonlySet<ShadowTable> {
     return this.#outOfSync;
   }
 
   /**
-   * Gives a table a snapshot page, taking the longest attached one *of this vGPU* when none is free (`engine.md` §10,
-   * §15, 31).
+   * Gives a table a snapshot page, taking the longest attached one *of this vGPU* when none is free
+   * (`engine.md` §10, §15, 31).
    *
-   * @returns 0; -ENOMEM when there is nothing to take, or the error of syncing or reading a guest page.
+   * @param table A live PTE table without a snapshot.
+   * @returns 0; -EINVAL while out-of-sync pages are disabled, -ENOMEM when there is nothing to take, or the
+   *   error of syncing or reading a guest page.
+   *
+   * @example The oldest page is stolen
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice({ oos: true, oosPoolPages: 1 });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, oos } = device.vgpu.gtt.parts;
+   * const [first, second] = [2, 3].map((gfn) => tables.obtain(PTE, gfn) as ShadowTable);
+   * assertEquals(oos.attach(first!), 0);
+   * assertEquals(oos.attach(second!), 0);
+   * assertEquals([first!.snapshot, oos.attached.has(second!)], [null, true]);
+   * ```
    */
   attach(table: ShadowTable): number {
     const pool = this.#pool();
@@ -123,7 +211,23 @@ export class OutOfSync {
   /**
    * Stops trapping stores to a table's guest page (`engine.md` §10, §15, 21 d).
    *
+   * @param table A live PTE table.
    * @returns 0; -EINVAL without a snapshot, or the host's error; then the table stays in sync and tracked.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice({ oos: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, oos } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * assertEquals(oos.leaveSync(table), EINVAL); // no snapshot
+   * oos.attach(table);
+   * assertEquals([oos.leaveSync(table), table.enabled], [0, false]);
+   * assertEquals(device.host.protectedFrames.has(2), false);
+   * ```
    */
   leaveSync(table: ShadowTable): number {
     if (table.snapshot === null) return EINVAL;
@@ -134,7 +238,11 @@ export class OutOfSync {
     return OK;
   }
 
-  /** Brings all out-of-sync tables back in sync, in order (`intel_vgpu_sync_oos_pages`). @returns 0 or the first error. */
+  /**
+   * Brings all out-of-sync tables back in sync, in order (`intel_vgpu_sync_oos_pages`, `engine.md` §10).
+   *
+   * @returns 0, at once while they are disabled; or the first error, then later tables stay out of sync.
+   */
   syncAll(): number {
     if (!this.enabled) return OK;
     for (const table of this.#outOfSync) {
@@ -145,11 +253,31 @@ export class OutOfSync {
   }
 
   /**
-   * Brings one table with a snapshot back in sync: protects its guest page, then applies each entry that differs from
-   * the snapshot or is queued for the flush (`engine.md` §10).
+   * Brings one table back in sync: protects its guest page, then applies each entry that differs from the
+   * snapshot or is queued for the flush (`engine.md` §10, §15, 24).
    *
-   * @returns 0; the host's error if the page cannot be protected or read, then nothing changed; -ENXIO at the first leaf
-   *   that cannot be translated, then the page is protected again but its later entries are stale (§13, 19).
+   * @param table A live table with a snapshot, which stays attached.
+   * @returns 0; the host's error if the page cannot be protected or read, then nothing changed; -ENXIO at the
+   *   first leaf that cannot be translated, then the page is protected again but its later entries are stale
+   *   (§13, 19).
+   *
+   * @example As documented, an entry that is not present is copied with the guest's own frame
+   *   (`engine.md` §13, 18)
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice({ oos: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, oos } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * oos.attach(table);
+   * oos.leaveSync(table);
+   * device.ram.write(0x2000, Uint8Array.of(2, 0x50)); // frame 5, not present
+   * device.ram.write(0x2008, Uint8Array.of(3, 0x50)); // frame 5, present
+   * assertEquals(oos.sync(table), 0);
+   * assertEquals([table.target(0), table.target(1)], [5, 0x100005]);
+   * ```
    */
   sync(table: ShadowTable): number {
     const wasEnabled = table.enabled;
@@ -169,14 +297,55 @@ export class OutOfSync {
     return OK;
   }
 
-  /** A trapped store reached a table with a snapshot: the snapshot follows (`engine.md` §9.3). */
+  /**
+   * A trapped store reached a table: its snapshot, if it has one, follows (`engine.md` §9.3).
+   *
+   * @param table A live table.
+   * @param index Entry, 0..511.
+   * @param lo Low lane of the guest's entry.
+   * @param hi High lane of the guest's entry.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice({ oos: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, oos } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * oos.attach(table);
+   * oos.storeSnapshot(table, 1, 0x5003, 0);
+   * assertEquals(table.snapshot?.[2], 0x5003);
+   * ```
+   */
   storeSnapshot(table: ShadowTable, index: number, lo: number, hi: number): void {
     if (table.snapshot === null) return;
     table.snapshot[2 * index] = lo;
     table.snapshot[2 * index + 1] = hi;
   }
 
-  /** Takes a table's snapshot page away, because it is stolen or the table is freed. */
+  /**
+   * Takes a table's snapshot page away, because it is stolen or the table is freed (`engine.md` §10). Its
+   * write counter goes to 0; its tracking stays as it is.
+   *
+   * @param table A table with or without a snapshot.
+   *
+   * @example A freed table gives its page back
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice({ oos: true, oosPoolPages: 3 });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, oos } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * oos.attach(table);
+   * assertEquals(device.gvt.oosPool?.free, 2);
+   * tables.release(table); // detaches
+   * assertEquals([device.gvt.oosPool?.free, table.snapshot], [3, null]);
+   * ```
+   */
   detach(table: ShadowTable): void {
     table.writeCount = 0;
     this.#outOfSync.delete(table);

@@ -1,9 +1,10 @@
 /**
  * Page tracking (`engine.md` §9, §15, 2): who wants to hear of stores to which guest frame.
  *
- * A *track* is one listener on one frame, enabled or not. Several tracks may sit on one frame: shadow tables of
- * different kinds and user tracks. Write protection belongs to the *frame*: the host is asked when its first track is
- * enabled and when its last enabled one goes. A store to a protected frame goes to every enabled track, oldest first.
+ * A *track* is one listener on one frame, enabled or not. Several tracks may sit on one frame: shadow tables
+ * of different kinds and user tracks. Write protection belongs to the *frame*: the host is asked when its
+ * first track is enabled and when its last enabled one goes. A store to a protected frame goes to every
+ * enabled track, oldest first.
  *
  * @module
  */
@@ -34,7 +35,12 @@ export class PageTrack {
   /** Whether the track is registered. Changed by {@linkcode PageTracks} only. */
   registered = false;
 
-  /** A track of guest frame `gfn`, not registered yet. */
+  /**
+   * A track that is not registered yet.
+   *
+   * @param gfn Guest frame number.
+   * @param handler Called for each store to the frame while the track is enabled.
+   */
   constructor(gfn: number, handler: StoreHandler) {
     this.gfn = gfn;
     this.handler = handler;
@@ -49,30 +55,76 @@ export interface TrackedFrame {
   enabled: number;
 }
 
-/** The tracks of one vGPU by guest frame. */
+/**
+ * The tracks of one vGPU by guest frame.
+ *
+ * @example A store goes to every enabled track, oldest first
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createDevice, PageTrack } from "../../mod.ts";
+ *
+ * using device = createDevice();
+ * device.ram.map({ gpa: 0, size: 0x10000 });
+ * const { tracks } = device.vgpu.gtt.parts;
+ * const told: number[] = [];
+ * for (let i = 0; i < 3; i++) tracks.init(new PageTrack(5, () => (told.push(i), -i)));
+ * for (const track of tracks.at(5)!.tracks) tracks.enable(track);
+ * assertEquals(tracks.dispatch(0x5000, 8), -1); // the first error; all are told nevertheless
+ * assertEquals(told, [0, 1, 2]);
+ * ```
+ */
 export class PageTracks {
   readonly #host: GttHost;
   readonly #counters: Counters;
   readonly #frames = new Map<number, TrackedFrame>();
   #enabledTracks = 0;
 
-  /** An empty set that protects frames through `host`. */
+  /**
+   * An empty set.
+   *
+   * @param host Protects frames.
+   * @param counters Counts trapped stores.
+   */
   constructor(host: GttHost, counters: Counters) {
     this.#host = host;
     this.#counters = counters;
   }
 
-  /** Number of enabled tracks: the documented tracked-page counter. */
+  /**
+   * Number of enabled tracks: the documented tracked-page counter (`engine.md` §4, §15, 2 b).
+   *
+   * @returns Tracks, not frames.
+   */
   get enabledTracks(): number {
     return this.#enabledTracks;
   }
 
-  /** The tracked frames, for views and invariants. */
+  /**
+   * The tracked frames, for views and invariants.
+   *
+   * @returns The live map, from guest frame number to tracks.
+   */
   get frames(): ReadonlyMap<number, TrackedFrame> {
     return this.#frames;
   }
 
-  /** Registers a track, disabled (`intel_vgpu_init_page_track`). Duplicates and frames that are no RAM are fine. */
+  /**
+   * Registers a track, disabled (`intel_vgpu_init_page_track`, `engine.md` §9.1). Duplicates and frames that
+   * are no RAM are fine.
+   *
+   * @param track A track that is not registered.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack } from "../../mod.ts";
+   *
+   * using device = createDevice(); // without any RAM
+   * const { tracks } = device.vgpu.gtt.parts;
+   * tracks.init(new PageTrack(5, () => 0));
+   * assertEquals(tracks.find(5)?.enabled, false);
+   * ```
+   */
   init(track: PageTrack): void {
     const frame = this.#frames.get(track.gfn);
     if (frame === undefined) this.#frames.set(track.gfn, { tracks: [track], enabled: 0 });
@@ -81,8 +133,26 @@ export class PageTracks {
   }
 
   /**
-   * Removes a track, disabling it (`intel_vgpu_clean_page_track`). It counts no more even if the host refuses to
-   * unprotect the frame (`engine.md` §15, 21 d).
+   * Removes a track, disabling it (`intel_vgpu_clean_page_track`, `engine.md` §9.1). It counts no more even
+   * if the host refuses to unprotect the frame (§15, 21 d).
+   *
+   * @param track The track; nothing happens if it is not registered.
+   *
+   * @example The host's refusal does not keep a track alive
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack } from "../../mod.ts";
+   *
+   * using device = createDevice({ faults: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tracks } = device.vgpu.gtt.parts;
+   * const track = new PageTrack(5, () => 0);
+   * tracks.init(track);
+   * tracks.enable(track);
+   * device.faults!.setFrame("unwp", 5, true);
+   * tracks.clean(track);
+   * assertEquals([tracks.find(5), tracks.enabledTracks], [undefined, 0]);
+   * ```
    */
   clean(track: PageTrack): void {
     const frame = this.#frames.get(track.gfn);
@@ -96,29 +166,101 @@ export class PageTracks {
     track.registered = false;
   }
 
-  /** Ends every track without asking the host, as setting up anew does: it starts with an empty hash (`engine.md` §6.2). */
+  /**
+   * Ends every track without asking the host, as setting up anew does: it starts with an empty hash
+   * (`engine.md` §6.2).
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * const track = gtt.initPageTrack(5, () => 0);
+   * gtt.clean();
+   * assertEquals(track.registered, true); // clean leaves user tracks alone,
+   * gtt.init();
+   * assertEquals([track.registered, gtt.findTrackedPage(5)], [false, undefined]); // init does not
+   * ```
+   */
   forgetAll(): void {
     for (const { tracks } of this.#frames.values()) {
-      for (const track of tracks) track.registered = false;
+      for (const track of tracks) track.registered = track.enabled = false;
     }
     this.#frames.clear();
     this.#enabledTracks = 0;
   }
 
-  /** The newest track of a frame, enabled or not (`intel_vgpu_find_tracked_page`). */
+  /**
+   * The newest track of a frame, enabled or not (`intel_vgpu_find_tracked_page`, `engine.md` §9.1, §15, 2 d).
+   *
+   * @param gfn Guest frame number.
+   * @returns The track, or `undefined` if the frame has none.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { tracks } = device.vgpu.gtt.parts;
+   * const [older, newer] = [new PageTrack(5, () => 0), new PageTrack(5, () => 0)];
+   * for (const track of [older, newer]) tracks.init(track);
+   * assertEquals(tracks.find(5) === newer, true);
+   * tracks.clean(newer);
+   * assertEquals(tracks.find(5) === older, true);
+   * ```
+   */
   find(gfn: number): PageTrack | undefined {
     return this.#frames.get(gfn)?.tracks.at(-1);
   }
 
-  /** All tracks of a frame. */
+  /**
+   * All tracks of a frame.
+   *
+   * @param gfn Guest frame number.
+   * @returns The tracks and how many are enabled, or `undefined` if the frame has none.
+   *
+   * @example A shadow table is a track, too
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, tracks } = device.vgpu.gtt.parts;
+   * tracks.init(new PageTrack(2, () => 0));
+   * tables.obtain(PTE, 2);
+   * assertEquals([tracks.at(2)?.tracks.length, tracks.at(2)?.enabled], [2, 1]);
+   * ```
+   */
   at(gfn: number): TrackedFrame | undefined {
     return this.#frames.get(gfn);
   }
 
   /**
-   * Lets stores reach the track's handler, write-protecting the frame if it is not yet. Enabling twice is no error.
+   * Lets stores reach the track's handler, write-protecting the frame if it is not yet (`engine.md` §9.1,
+   * §15, 2 b). Enabling twice is no error; a track that is not registered stays as it is.
    *
+   * @param track The track.
    * @returns 0, or the host's error; then nothing changed.
+   *
+   * @example Protection belongs to the frame: the host is asked once
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack } from "../../mod.ts";
+   *
+   * const asked: [number, boolean][] = [];
+   * using device = createDevice({ onProtect: (gfn, on) => asked.push([gfn, on]) });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tracks } = device.vgpu.gtt.parts;
+   * const both = [new PageTrack(5, () => 0), new PageTrack(5, () => 0)];
+   * for (const track of both) tracks.init(track);
+   * for (const track of both) tracks.enable(track);
+   * for (const track of both) tracks.disable(track);
+   * assertEquals(asked, [[5, true], [5, false]]);
+   * ```
    */
   enable(track: PageTrack): number {
     const frame = this.#frames.get(track.gfn);
@@ -134,9 +276,29 @@ export class PageTracks {
   }
 
   /**
-   * Stops stores from reaching the track's handler, unprotecting the frame after its last one.
+   * Stops stores from reaching the track's handler, unprotecting the frame after its last one
+   * (`engine.md` §9.1, §15, 2 b).
    *
+   * @param track The track; disabling twice is no error.
    * @returns 0, or the host's error; then nothing changed.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tracks } = device.vgpu.gtt.parts;
+   * let calls = 0;
+   * const track = new PageTrack(5, () => (calls++, 0));
+   * tracks.init(track);
+   * tracks.enable(track);
+   * tracks.dispatch(0x5000, 8);
+   * tracks.disable(track);
+   * tracks.dispatch(0x5000, 8);
+   * assertEquals([calls, track.registered], [1, true]);
+   * ```
    */
   disable(track: PageTrack): number {
     const frame = this.#frames.get(track.gfn);
@@ -150,12 +312,30 @@ export class PageTracks {
   }
 
   /**
-   * Hands a store that hit guest frame `gpa / 4096` to the frame's enabled tracks (`engine.md` §9.2, §15, 2 c). The
-   * list is taken now: a track that an earlier handler removes or disables is skipped, one made meanwhile is not told.
+   * Hands a store that hit guest frame `gpa / 4096` to the frame's enabled tracks (`engine.md` §9.2, §15, 2
+   * c). The list is taken now: a track that an earlier handler removes or disables is skipped, one made
+   * meanwhile is not told.
    *
    * @param gpa First byte stored; the store must not leave its page.
    * @param bytes Length of the store.
    * @returns The first result of a handler that is not 0, else 0.
+   *
+   * @example An earlier handler disables a later track
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tracks } = device.vgpu.gtt.parts;
+   * let calls = 0;
+   * const later = new PageTrack(5, () => ++calls);
+   * for (const track of [new PageTrack(5, () => tracks.disable(later)), later]) {
+   *   tracks.init(track);
+   *   tracks.enable(track);
+   * }
+   * assertEquals([tracks.dispatch(0x5000, 8), calls], [0, 0]);
+   * ```
    */
   dispatch(gpa: number, bytes: number): number {
     if (this.#enabledTracks === 0) return OK;

@@ -12,9 +12,23 @@ import { PageTrack, type StoreHandler } from "./page_track.ts";
 const BITMAP_WORDS = 16;
 
 /**
- * A shadow table. It is also the page track of its guest page: stores to that page reach its handler.
+ * A shadow table (`engine.md` §4). It is also the page track of its guest page: stores to that page reach its
+ * handler.
  *
- * At most one exists for each guest frame *and kind* (`engine.md` §15, 2).
+ * At most one exists for each guest frame *and kind* (§15, 2).
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createDevice, PTE, ShadowTable } from "../../mod.ts";
+ *
+ * using device = createDevice();
+ * device.ram.map({ gpa: 0, size: 0x10000 });
+ * device.ram.write(0x2008, Uint8Array.of(3, 0x50)); // entry 1 maps frame 5
+ * const table = device.vgpu.gtt.parts.tables.obtain(PTE, 2) as ShadowTable;
+ * assertEquals([table.target(0), table.target(1)], [0, 0x100005]);
+ * assertEquals([table.gfn, table.refs, table.enabled], [2, 1, true]);
+ * ```
  */
 export class ShadowTable extends PageTrack {
   /** What kind of table the guest page is read as. */
@@ -32,7 +46,14 @@ export class ShadowTable extends PageTrack {
   /** Entries with a half store waiting for the flush: bit `i % 32` of word `i / 32`. Made when first needed. */
   queued: Uint32Array | null = null;
 
-  /** A fresh table of guest frame `gfn` with one reference; its host page is all zeroes. */
+  /**
+   * A fresh table with one reference.
+   *
+   * @param gfn Guest frame of the table page.
+   * @param kind What kind of table the guest page is read as.
+   * @param page Its host page, mapped and all zeroes.
+   * @param handler Called for each store to the guest page.
+   */
   constructor(gfn: number, kind: TableKind, page: HostPage, handler: StoreHandler) {
     super(gfn, handler);
     this.kind = kind;
@@ -40,34 +61,74 @@ export class ShadowTable extends PageTrack {
     this.lanes = page.lanes;
   }
 
-  /** Frame that shadow entry `index` points to. */
+  /**
+   * Frame that a shadow entry points to.
+   *
+   * @param index Entry, 0..511.
+   * @returns Host frame number, present or not; 0 for an empty entry.
+   */
   target(index: number): number {
     return frameOf(this.lanes[2 * index]!, this.lanes[2 * index + 1]!);
   }
 
-  /** Stores shadow entry `index`. */
+  /**
+   * Stores a shadow entry.
+   *
+   * @param index Entry, 0..511.
+   * @param lo Low lane.
+   * @param hi High lane.
+   */
   store(index: number, lo: number, hi: number): void {
     this.lanes[2 * index] = lo;
     this.lanes[2 * index + 1] = hi;
   }
 
-  /** Whether entry `index` waits for the flush. */
+  /**
+   * Whether an entry waits for the flush (`engine.md` §9.5).
+   *
+   * @param index Entry, 0..511.
+   * @returns Whether its bit is set.
+   */
   isQueued(index: number): boolean {
     return this.queued !== null && (this.queued[index >>> 5]! & (1 << (index & 31))) !== 0;
   }
 
-  /** Marks entry `index` as waiting for the flush. */
+  /**
+   * Marks an entry as waiting for the flush.
+   *
+   * @param index Entry, 0..511.
+   */
   queue(index: number): void {
     this.queued ??= new Uint32Array(BITMAP_WORDS);
     this.queued[index >>> 5]! |= 1 << (index & 31);
   }
 
-  /** Entry `index` no longer waits for the flush. */
+  /**
+   * Marks an entry as not waiting for the flush any more.
+   *
+   * @param index Entry, 0..511.
+   */
   unqueue(index: number): void {
     if (this.queued !== null) this.queued[index >>> 5]! &= ~(1 << (index & 31));
   }
 
-  /** The indices that wait for the flush, ascending. */
+  /**
+   * The entries that wait for the flush.
+   *
+   * @returns Their indices, ascending.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { PTE, ShadowTable } from "../../mod.ts";
+   *
+   * const table = new ShadowTable(2, PTE, { mfn: 7, lanes: new Uint32Array(1024) }, () => 0);
+   * for (const index of [511, 0, 32, 31]) table.queue(index);
+   * table.unqueue(32);
+   * assertEquals(table.queuedIndices(), [0, 31, 511]);
+   * assertEquals(table.isQueued(32), false);
+   * ```
+   */
   queuedIndices(): number[] {
     const indices: number[] = [];
     if (this.queued === null) return indices;

@@ -1,9 +1,10 @@
 /**
- * The shadow tables of one vGPU: obtaining, populating, changing and releasing them (`engine.md` §8.3–§8.5, §9.4).
+ * The shadow tables of one vGPU: obtaining, populating, changing and releasing them (`engine.md` §8.3–§8.5,
+ * §9.4).
  *
  * Invariants, checked by `assertInvariants()`:
- * - every present directory entry of a shadow table points to a live table of the kind below, or to this vGPU's scratch
- *   page for the table's own kind;
+ * - every present directory entry of a shadow table points to a live table of the kind below, or to this
+ *   vGPU's scratch page for the table's own kind;
  * - a table's reference count is exactly the number of such entries and mm roots, plus work in progress;
  * - a table is freed when its count reaches 0, and only then (or all at once, by a reset).
  *
@@ -32,14 +33,18 @@ import type { ScratchPages } from "./scratch.ts";
 import { ShadowTable } from "./shadow_table.ts";
 
 /**
- * Shadow tables one vGPU may have. A guest decides how many table pages it announces, each costs the host 4 KiB and more:
- * 65,536 are 256 MiB of tables for at most 128 GiB of mapped memory.
+ * Shadow tables one vGPU may have. A guest decides how many table pages it announces, each costs the host 4
+ * KiB and more: 65,536 are 256 MiB of tables for at most 128 GiB of mapped memory.
  */
 export const MAX_SHADOW_TABLES = 65536;
 
 /** What the tables need from the engine around them. */
 export interface ShadowTableOwner {
-  /** Global scratch frame of the device. */
+  /**
+   * The device's global scratch page.
+   *
+   * @returns Its host frame number.
+   */
   globalScratch(): number;
   /**
    * Takes the shadow of one address space to make room (`engine.md` §11).
@@ -48,7 +53,11 @@ export interface ShadowTableOwner {
    * @returns Whether something was reclaimed.
    */
   reclaim(ownOnly: boolean): boolean;
-  /** A table is about to leave everything: drop what else refers to it. */
+  /**
+   * A table is about to leave everything: drop what else refers to it.
+   *
+   * @param table The table; its references are gone, it is still tracked.
+   */
   tableFreed(table: ShadowTable): void;
 }
 
@@ -64,7 +73,16 @@ export class ShadowTables {
   /** One buffer a kind: populating recurses, but never twice into the same kind. */
   readonly #guestPage: readonly Uint32Array[] = [0, 1, 2, 3, 4].map(() => new Uint32Array(LANES));
 
-  /** No tables; `onStore` is called for each store to a tracked table page. */
+  /**
+   * No tables.
+   *
+   * @param host The services of `engine.md` §1.1.
+   * @param counters Counts what is built, freed and refused.
+   * @param tracks The page tracks of the vGPU, which each table joins.
+   * @param scratch The vGPU's scratch pages, built before the first table.
+   * @param owner The engine around.
+   * @param onStore Called for each store to a tracked table page.
+   */
   constructor(
     host: GttHost,
     counters: Counters,
@@ -81,22 +99,68 @@ export class ShadowTables {
     this.#onStore = onStore;
   }
 
-  /** Number of live tables. */
+  /**
+   * Number of live tables.
+   *
+   * @returns 0..{@linkcode MAX_SHADOW_TABLES}.
+   */
   get size(): number {
     return this.#byMfn.size;
   }
 
-  /** The live tables, oldest first. */
+  /**
+   * The live tables, oldest first.
+   *
+   * @returns An iterator over the live list.
+   */
   all(): IterableIterator<ShadowTable> {
     return this.#byMfn.values();
   }
 
-  /** The table whose host page has this frame. */
+  /**
+   * The table whose host page has this frame.
+   *
+   * @param mfn Host frame number.
+   * @returns The table, or `undefined`: no frame of guest RAM and no scratch page is one.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, scratch } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * assertEquals(tables.byMfn(table.page.mfn) === table, true);
+   * assertEquals(tables.byMfn(scratch.mfn[PTE]!), undefined);
+   * ```
+   */
   byMfn(mfn: number): ShadowTable | undefined {
     return this.#byMfn.get(mfn);
   }
 
-  /** The table that shadows guest frame `gfn` as a table of this kind. */
+  /**
+   * The table that shadows a guest frame as a table of this kind (`engine.md` §15, 2 a).
+   *
+   * @param gfn Guest frame number.
+   * @param kind Kind of the table.
+   * @returns The table, or `undefined`.
+   *
+   * @example One guest page can be two tables
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PDE, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables } = device.vgpu.gtt.parts;
+   * const pte = tables.obtain(PTE, 2);
+   * const pde = tables.obtain(PDE, 2);
+   * assertEquals([tables.find(2, PTE) === pte, tables.find(2, PDE) === pde, pte === pde], [true, true, false]);
+   * assertEquals(tables.find(3, PTE), undefined);
+   * ```
+   */
   find(gfn: number, kind: TableKind): ShadowTable | undefined {
     const frame = this.#tracks.at(gfn);
     if (frame === undefined) return undefined;
@@ -107,12 +171,31 @@ export class ShadowTables {
   }
 
   /**
-   * The shadow table for a directory entry or root (`engine.md` §8.3), with one more reference: an existing one, or a new
-   * one that is write-protected and populated. If that fails everything is undone (§15, 8).
+   * The shadow table for a directory entry or root (`engine.md` §8.3, §8.4), with one more reference: an
+   * existing one, or a new one that is write-protected and populated. If that fails everything is undone
+   * (§15, 8).
    *
    * @param kind Kind of the table wanted.
    * @param gfn Its guest frame.
-   * @returns The table, or a negative errno.
+   * @returns The table; -ENOMEM without a page, -EINVAL if it cannot be mapped or for a large page on the way
+   *   down, or the host's error of protecting.
+   *
+   * @example A large page on the way down undoes the whole
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, PDE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // entry 0 leads to the PTE table in frame 2
+   * device.ram.write(0x1008, Uint8Array.of(0x83, 0x50)); // entry 1 is a 2 MiB page
+   * const { tables } = device.vgpu.gtt.parts;
+   * assertEquals(tables.obtain(PDE, 1), EINVAL);
+   * assertEquals([tables.size, device.host.protectedFrames.size], [0, 0]);
+   * device.ram.write(0x1008, Uint8Array.of(0x80)); // bit 7 in an entry that is not present means nothing
+   * assertEquals(typeof tables.obtain(PDE, 1), "object");
+   * assertEquals([tables.size, device.host.protectedFrames.size], [2, 2]);
+   * ```
    */
   obtain(kind: TableKind, gfn: number): ShadowTable | number {
     const known = this.find(gfn, kind);
@@ -134,7 +217,28 @@ export class ShadowTables {
   }
 
   /**
-   * Gives back one reference; the last one frees the table and releases its children, in index order (`engine.md` §8.5).
+   * Gives back one reference; the last one frees the table and releases its children, in index order
+   * (`engine.md` §8.5).
+   *
+   * @param table A live table.
+   * @throws {Error} When an entry leads to no table: a bug of the engine, whatever the guest did (§15, 10).
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PDE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // entry 0 leads to the PTE table in frame 2
+   * const { tables } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PDE, 1) as ShadowTable;
+   * tables.obtain(PDE, 1);
+   * tables.release(table);
+   * assertEquals(tables.size, 2); // there was a second reference
+   * tables.release(table);
+   * assertEquals(tables.size, 0);
+   * ```
    */
   release(table: ShadowTable): void {
     if (--table.refs > 0) return;
@@ -144,21 +248,52 @@ export class ShadowTables {
     this.#free(table);
   }
 
-  /** Frees every table without regard to references, as a reset does. */
+  /**
+   * Frees every table without regard to references, as a reset does (`engine.md` §12).
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * tables.obtain(PTE, 2);
+   * tables.freeAll();
+   * assertEquals([tables.size, table.refs, device.host.protectedFrames.size], [0, 0, 0]);
+   * ```
+   */
   freeAll(): void {
     for (const table of this.#byMfn.values()) this.#free(table);
   }
 
   /**
-   * Applies a whole guest entry to a shadow table (`engine.md` §9.4): adds the new target first, removes the old one
-   * second, so that the device never sees a hole.
+   * Applies a whole guest entry to a shadow table (`engine.md` §9.4): adds the new target first, removes the
+   * old one second, so that the device never sees a hole.
    *
    * @param table The table; the caller holds a reference.
    * @param index Entry, 0..511.
    * @param lo Low lane of the guest's entry.
    * @param hi High lane of the guest's entry.
-   * @returns 0; -EINVAL for a large page, -ENXIO for a leaf that cannot be translated, or the error of building a child.
-   *   On error the old entry stays as it was.
+   * @returns 0; -EINVAL for a large page, -ENXIO for a leaf that cannot be translated, or the error of
+   *   building a child. On error the old entry stays as it was.
+   *
+   * @example A failed add leaves the old mapping live (`engine.md` §13, 15)
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, ENXIO, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, scratch } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * assertEquals([tables.apply(table, 0, 0x5003, 0), table.target(0)], [0, 0x100005]);
+   * assertEquals([tables.apply(table, 0, 0x99003, 0), table.target(0)], [ENXIO, 0x100005]); // no RAM
+   * assertEquals([tables.apply(table, 0, 0, 0), table.target(0)], [0, scratch.mfn[PTE]]);
+   * assertEquals(table.lanes[0]! & 0xfff, 3); // removed, yet present: its own flags stay
+   * ```
    */
   apply(table: ShadowTable, index: number, lo: number, hi: number): number {
     const oldLo = table.lanes[2 * index]!;
@@ -177,8 +312,25 @@ export class ShadowTables {
   }
 
   /**
-   * Removes a shadow entry: it is aimed at this level's scratch page with its flags kept, and what it led to is released
-   * (`engine.md` §9.4 steps 2 and 3).
+   * Removes a shadow entry: it is aimed at this level's scratch page with its flags kept, and what it led to
+   * is released (`engine.md` §9.4 steps 2 and 3).
+   *
+   * @param table The table; the caller holds a reference.
+   * @param index Entry, 0..511.
+   * @throws {Error} When the entry leads to no table: a bug of the engine (§15, 10).
+   *
+   * @example An entry that was empty leads to scratch without being present
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PDE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, scratch } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PDE, 1) as ShadowTable;
+   * tables.removeEntry(table, 9);
+   * assertEquals([table.target(9), table.lanes[18]! & 0xfff], [scratch.mfn[PDE], 0]);
+   * ```
    */
   removeEntry(table: ShadowTable, index: number): void {
     const lo = table.lanes[2 * index]!;
@@ -189,9 +341,24 @@ export class ShadowTables {
   }
 
   /**
-   * Translates the frame of a leaf (`engine.md` §15, 25).
+   * Translates the frame of a leaf; is-valid is asked wherever that happens (`engine.md` §15, 25).
    *
+   * @param gfn Guest frame number.
    * @returns The host frame, or -ENXIO if the frame is no visible guest RAM or cannot be pinned.
+   *
+   * @example A frame can be valid and yet fail to pin
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, ENXIO } from "../../mod.ts";
+   *
+   * using device = createDevice({ faults: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables } = device.vgpu.gtt.parts;
+   * assertEquals(tables.translateLeaf(5), 0x100005);
+   * device.faults!.setFrame("p2m", 5, true);
+   * assertEquals([device.faults!.isValidGfn(5), tables.translateLeaf(5)], [true, ENXIO]);
+   * assertEquals(device.vgpu.gtt.counters.badLeaves, 1);
+   * ```
    */
   translateLeaf(gfn: number): number {
     if (this.#host.isValidGfn(gfn)) {
@@ -270,7 +437,11 @@ export class ShadowTables {
     this.#counters.tablesFreed++;
   }
 
-  /** A mapped, zeroed host page, reclaiming address spaces as long as that helps. @returns The page, or -ENOMEM, -EINVAL. */
+  /**
+   * A mapped, zeroed host page, reclaiming address spaces as long as that helps.
+   *
+   * @returns The page, or -ENOMEM, -EINVAL.
+   */
   #allocPage(): HostPage | number {
     for (;;) {
       const full = this.#byMfn.size >= MAX_SHADOW_TABLES;

@@ -12,11 +12,12 @@ import type { PpgttMm } from "./mm.ts";
 import type { ShadowTables } from "./shadow_tables.ts";
 
 /**
- * Index into a table of this kind that a graphics address selects.
+ * Index into a table of this kind that a graphics address selects (`engine.md` §8.7).
  *
  * @param kind The table: PTE takes address bits 12..20, PDE 21..29, PDP 30..38, PML4 39..47.
  * @param lo Bits 0..31 of the address.
  * @param hi Bits 32..63 of the address.
+ * @returns Entry, 0..511.
  *
  * @example
  * ```ts
@@ -42,20 +43,44 @@ export class Translator {
   readonly #tables: ShadowTables;
   readonly #entry: Uint32Array = new Uint32Array(2);
 
-  /** A translator over these tables. */
+  /**
+   * A translator over these tables.
+   *
+   * @param host Reads the guest's leaves.
+   * @param tables The shadow tables of the vGPU.
+   */
   constructor(host: GttHost, tables: ShadowTables) {
     this.#host = host;
     this.#tables = tables;
   }
 
   /**
-   * Translates an address of a PPGTT: through the shadow down to the last table, whose entry is read live from guest
-   * memory. So the answer follows the guest even while the shadow is stale.
+   * Translates an address of a PPGTT (`intel_vgpu_gma_to_gpa`, `engine.md` §8.7): through the shadow down to
+   * the last table, whose entry is read live from guest memory. So the answer follows the guest even while
+   * the shadow is stale.
    *
-   * @param mm The address space.
+   * @param mm A live address space.
    * @param lo Bits 0..31 of the graphics address.
    * @param hi Bits 32..63; bits above those of the level are ignored.
-   * @returns Guest physical address, or {@linkcode INVALID_ADDR}.
+   * @returns Guest physical address; {@linkcode INVALID_ADDR} for an entry that is not present, leads to
+   *   scratch or cannot be read (§15, 13).
+   *
+   * @example Four levels, of which the last is read live
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, INVALID_ADDR, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * // Entry 0 of the tables in frames 1 to 4 leads to the next frame.
+   * for (let i = 1; i <= 4; i++) device.ram.write(i * 4096, Uint8Array.of(3, 16 * (i + 1)));
+   * const { mms, translator } = device.vgpu.gtt.parts;
+   * const mm = mms.create(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * assertEquals(translator.ppgtt(mm, 0xabc, 0), 0x5abc);
+   * assertEquals(translator.ppgtt(mm, 0xabc, 0xffff0000), 0x5abc); // bits 48..63 are ignored
+   * device.ram.write(0x4000, new Uint8Array(8)); // behind the engine's back
+   * assertEquals(translator.ppgtt(mm, 0xabc, 0), INVALID_ADDR);
+   * ```
    */
   ppgtt(mm: PpgttMm, lo: number, hi: number): number {
     const slot = mm.level === 4 ? 0 : lo >>> 30;

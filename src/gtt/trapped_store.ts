@@ -23,7 +23,14 @@ export class TrappedStores {
   readonly #oos: OutOfSync;
   readonly #entry: Uint32Array = new Uint32Array(2);
 
-  /** The handler of these tables' stores. */
+  /**
+   * The handler of these tables' stores.
+   *
+   * @param host Reads guest entries.
+   * @param tables The shadow tables of the vGPU.
+   * @param post Takes half stores.
+   * @param oos Takes PTE tables that are written often.
+   */
   constructor(host: GttHost, tables: ShadowTables, post: PostShadow, oos: OutOfSync) {
     this.#host = host;
     this.#tables = tables;
@@ -32,12 +39,14 @@ export class TrappedStores {
   }
 
   /**
-   * Applies one store. Guest memory already holds it; only the entry that contains `gpa` is looked at.
+   * Applies one store (`engine.md` §9.3). Guest memory already holds it; only the entry that contains `gpa`
+   * is looked at.
    *
    * @param table The table whose guest page was hit.
    * @param gpa First byte stored.
    * @param bytes Length of the store; 8 is a whole entry, 4 a half, anything else is refused.
-   * @returns 0, or a negative errno; then the shadow entry is as it was.
+   * @returns 0; -EINVAL for another length, or the error of applying the entry, then the shadow entry is as
+   *   it was; or the error of going out of sync, then it was applied.
    */
   handle(table: ShadowTable, gpa: number, bytes: number): number {
     if (bytes !== 4 && bytes !== 8) return EINVAL;

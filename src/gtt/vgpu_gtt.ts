@@ -1,12 +1,13 @@
 /**
  * The GTT engine of one vGPU: the documented functions of GVT-g's `gtt.c`, over the parts that do the work.
  *
- * The nouns: the guest's *GGTT*; *mms*, the PPGTT address spaces it announced; *shadow tables*, host pages that shadow
- * guest table pages; *page tracks*, through which stores to those pages come back; the *post-shadow* queue of half stores;
- * *out-of-sync* pages; *scratch* pages. See each part's own file.
+ * The nouns: the guest's *GGTT*; *mms*, the PPGTT address spaces it announced; *shadow tables*, host pages
+ * that shadow guest table pages; *page tracks*, through which stores to those pages come back; the
+ * *post-shadow* queue of half stores; *out-of-sync* pages; *scratch* pages. See each part's own file.
  *
- * The engine is synchronous and does no I/O: it reaches the world through a {@linkcode GttHost}. Every function may be called at
- * any time with any argument of its type. A guest's mistake is a result, never an exception; an exception is a bug.
+ * The engine is synchronous and does no I/O: it reaches the world through a {@linkcode GttHost}. Every
+ * function may be called at any time with any argument of its type. A guest's mistake is a result, never an
+ * exception; an exception is a bug.
  *
  * @module
  */
@@ -888,12 +889,34 @@ export class VgpuGtt {
 
   /**
    * Guest RAM came or went: every translation is made anew, so that none leads to where a frame was before
-   * (`engine.md` §15, 30). A shadow whose tables are no RAM any more is taken, as by a reclaim; the next pin rebuilds it.
+   * (`engine.md` §15, 30). A shadow whose tables are no RAM any more is taken, as by a reclaim; the next pin
+   * rebuilds it.
+   *
+   * @example A frame that is no RAM any more is not mapped any more
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x4000 });
+   * device.ram.map({ gpa: 0x5000, size: 0x1000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // PTE table, entry 0: maps frame 5
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * const target = () => gtt.parts.tables.find(2, PTE)!.target(0);
+   * assertEquals([target(), mm.shadowed], [0x100005, true]);
+   * device.ram.unmap(0x5000, 0x1000);
+   * gtt.ramChanged();
+   * assertEquals([target(), mm.shadowed], [device.gvt.globalScratch, true]);
+   * ```
    */
   ramChanged(): void {
     if (!this.#initialised) return;
     const { ggtt, mms } = this.#parts;
-    ggtt.retranslate();
+    // In failsafe mode the guest's view is plain storage, and what the host still maps of it may lead anywhere now.
+    if (this.failsafe) ggtt.reset();
+    else ggtt.retranslate();
     const shadowed = [...this.#gvt.lru].filter((mm) => mms.get(mm.id) === mm);
     for (const mm of shadowed) mms.takeShadow(mm);
     for (const mm of shadowed) mms.restoreShadow(mm);
@@ -936,7 +959,10 @@ export class VgpuGtt {
     return false;
   }
 
-  /** In failsafe mode a store ends the tracking of its frame, and the whole shadow with it (`engine.md` §15, 23). */
+  /**
+   * In failsafe mode a store ends the tracking of its frame, and the whole shadow with it
+   * (`engine.md` §15, 23).
+   */
   #giveUpTracking(gfn: number): number {
     const { tracks, mms } = this.#parts;
     const enabled = tracks.at(gfn)?.tracks.filter((track) => track.enabled) ?? [];

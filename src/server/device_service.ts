@@ -14,12 +14,15 @@ import { debugMethods } from "./debug_methods.ts";
 import { engineMethods } from "./engine_methods.ts";
 import { guestMethods } from "./guest_methods.ts";
 import type { Handlers } from "./handlers.ts";
-import type { HelloParams, HelloResult, RpcPeer, RpcService } from "./rpc_session.ts";
+import type { HelloParams, HelloResult, Log, RpcPeer, RpcService } from "./rpc_session.ts";
 import { ServedDevice, type ServedDeviceOptions } from "./served_device.ts";
 import { viewMethods } from "./view_methods.ts";
 
 /** What the device calls itself at `hello`. */
 export const SERVER_NAME = "vgtt/0.1.0";
+
+/** Characters of a client's name that are logged. */
+const MAX_LOGGED_NAME = 64;
 
 /** A device behind the protocol. */
 export class DeviceService implements RpcService {
@@ -28,14 +31,17 @@ export class DeviceService implements RpcService {
   readonly #served: ServedDevice;
   readonly #handlers: ReadonlyMap<string, (...params: readonly never[]) => unknown>;
   readonly #oos: boolean;
+  readonly #log: Log;
 
   /**
    * @param options Options of the device.
    * @param debug Whether debug methods are there.
+   * @param log Told who comes and goes.
    * @throws {RangeError} When an option is out of range.
    */
-  constructor(options: ServedDeviceOptions = {}, debug = false) {
+  constructor(options: ServedDeviceOptions = {}, debug = false, log: Log = () => {}) {
     this.debug = debug;
+    this.#log = log;
     this.#oos = options.oos ?? false;
     this.#served = new ServedDevice(options, debug);
     const handlers: Handlers<Exclude<MethodName, "hello">> = {
@@ -53,7 +59,7 @@ export class DeviceService implements RpcService {
   }
 
   /** See {@linkcode RpcService.open}. */
-  open(peer: RpcPeer, { role }: HelloParams): HelloResult {
+  open(peer: RpcPeer, { role, client = "" }: HelloParams): HelloResult {
     if (role === "vmm") {
       if (this.#served.vmm !== null) {
         throw new RpcError(
@@ -63,6 +69,7 @@ export class DeviceService implements RpcService {
       }
       this.#served.vmm = peer;
     }
+    this.#log("info", `${role} attached`, { session: peer.id, client: client.slice(0, MAX_LOGGED_NAME) });
     return {
       protocol: PROTOCOL_VERSION,
       server: SERVER_NAME,
@@ -82,6 +89,7 @@ export class DeviceService implements RpcService {
 
   /** See {@linkcode RpcService.close}. */
   close(peer: RpcPeer): void {
+    this.#log("info", `${peer.role} gone`, { session: peer.id });
     if (this.#served.vmm === peer) this.#served.renew();
   }
 }

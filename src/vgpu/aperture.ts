@@ -1,9 +1,10 @@
 /**
- * Region 2, the aperture: the CPU's window into graphics memory. An access goes through the host's GGTT to guest RAM.
+ * Region 2, the aperture: the CPU's window into graphics memory. An access goes through the host's GGTT to
+ * guest RAM.
  *
- * The host frame is resolved to guest RAM at the time of the access, so a frame that is gone fails instead of reaching
- * something else, and a scratch frame is no channel between guests (`engine.md` §15, 27 and 30). Such reads give 0 and
- * such writes are dropped.
+ * The host frame is resolved to guest RAM at the time of the access, so a frame that is gone fails instead of
+ * reaching something else, and a scratch frame is no channel between guests (`engine.md` §15, 27 and 30).
+ * Such reads give 0 and such writes are dropped.
  *
  * @module
  */
@@ -18,7 +19,24 @@ import type { VgpuCounters } from "./vgpu_counters.ts";
 /** No guest RAM behind an address. */
 const NO_RAM = -1;
 
-/** Region 2 of one vGPU. */
+/**
+ * Region 2 of one vGPU.
+ *
+ * @example The CPU writes through the aperture to guest RAM
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createDevice, GTT_START_OFFSET, REGION_APERTURE, REGION_BAR0 } from "../../mod.ts";
+ *
+ * using device = createDevice();
+ * device.ram.map({ gpa: 0, size: 0x10000 });
+ * const { config: { apertureBase: gma }, vgpu } = device;
+ * vgpu.write(REGION_BAR0, GTT_START_OFFSET + gma / 4096 * 8, 8, 0x5001, 0);
+ * vgpu.write(REGION_APERTURE, gma + 0x10, 4, 0x12345678, 0);
+ * const bytes = new Uint8Array(4);
+ * device.ram.read(0x5010, bytes);
+ * assertEquals([...bytes], [0x78, 0x56, 0x34, 0x12]);
+ * ```
+ */
 export class Aperture {
   readonly #ggtt: HostGgtt;
   readonly #ram: RamMap;
@@ -30,7 +48,14 @@ export class Aperture {
     new Uint8Array(this.#lanes.buffer, 0, length)
   );
 
-  /** The aperture over this table and this RAM; stores to tracked pages are handed to `gtt`. */
+  /**
+   * An aperture without state of its own.
+   *
+   * @param ggtt The host's GGTT, through which every access goes.
+   * @param ram Guest RAM.
+   * @param gtt Told of stores to tracked pages.
+   * @param counters Counts accesses that lead nowhere.
+   */
   constructor(ggtt: HostGgtt, ram: RamMap, gtt: VgpuGtt, counters: VgpuCounters) {
     this.#ggtt = ggtt;
     this.#ram = ram;
@@ -38,7 +63,32 @@ export class Aperture {
     this.#counters = counters;
   }
 
-  /** The guest reads `size` (1..8) bytes at a graphics address; `out` receives two lanes. */
+  /**
+   * The guest reads. Bytes that lead to no guest RAM are 0 (`engine.md` §15, 27 and 30).
+   *
+   * @param gma Graphics address, bytes, any alignment.
+   * @param size 1..8 bytes; they may lie in two pages.
+   * @param out Receives the value as two lanes.
+   *
+   * @example The read goes through the host's entry: what was reset reads 0
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { Aperture, createDevice, GTT_START_OFFSET } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x5000, Uint8Array.of(0xab));
+   * const { config: { apertureBase: gma }, host, ram, vgpu: { gtt, counters } } = device;
+   * const aperture = new Aperture(host.ggtt, ram, gtt, counters);
+   * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8, 8, 0x5001, 0);
+   * const out = new Uint32Array(2);
+   * aperture.read(gma, 1, out);
+   * assertEquals(out[0], 0xab);
+   * gtt.resetGgtt();
+   * aperture.read(gma, 1, out);
+   * assertEquals([out[0], counters.badApertureAccesses], [0, 1]);
+   * ```
+   */
   read(gma: number, size: number, out: Uint32Array): void {
     this.#lanes.fill(0);
     const first = Math.min(size, PAGE_SIZE - gma % PAGE_SIZE);
@@ -53,7 +103,29 @@ export class Aperture {
     out.set(this.#lanes);
   }
 
-  /** The guest writes `size` (1..8) bytes at a graphics address. */
+  /**
+   * The guest writes. Bytes that lead to no writable guest RAM are dropped; a store to a tracked page is
+   * handed to its tracks.
+   *
+   * @param gma Graphics address, bytes, any alignment.
+   * @param size 1..8 bytes; they may lie in two pages.
+   * @param lo Low lane of the value.
+   * @param hi High lane of the value, for more than 4 bytes.
+   *
+   * @example A page table can be written through the aperture
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { Aperture, createDevice, GTT_START_OFFSET, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { config: { apertureBase: gma }, host, ram, vgpu: { gtt, counters } } = device;
+   * const table = gtt.parts.tables.obtain(PTE, 2) as ShadowTable;
+   * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8, 8, 0x2001, 0);
+   * new Aperture(host.ggtt, ram, gtt, counters).write(gma, 8, 0x5003, 0);
+   * assertEquals(table.target(0), 0x100005);
+   * ```
+   */
   write(gma: number, size: number, lo: number, hi: number): void {
     this.#lanes[0] = lo;
     this.#lanes[1] = hi;

@@ -1,7 +1,9 @@
 /**
- * Region 0 of a vGPU, 16 MiB: registers from 0, with the PVINFO page among them, and the GTT window from 8 MiB.
+ * Region 0 of a vGPU, 16 MiB: registers from 0, with the PVINFO page among them, and the GTT window from 8
+ * MiB.
  *
- * A guest's wrong access does what the hardware would do: a read gives all ones, a write is dropped, and it is counted.
+ * A guest's wrong access does what the hardware would do: a read gives all ones, a write is dropped, and it
+ * is counted.
  *
  * @module
  */
@@ -16,7 +18,24 @@ import type { VgpuConfig } from "./vgpu_options.ts";
 /** Bytes of registers; between them and the GTT window nothing answers. */
 const REGISTERS_SIZE = 0x200000;
 
-/** Region 0 of one vGPU. */
+/**
+ * Region 0 of one vGPU.
+ *
+ * @example A register keeps what is written, a GTT entry reaches the engine
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createDevice, GTT_START_OFFSET } from "../../mod.ts";
+ *
+ * using device = createDevice();
+ * const { config: { apertureBase: gma }, vgpu: { bar0, gtt } } = device;
+ * const out = new Uint32Array(2);
+ * bar0.write(0x2030, 4, 0xabc, 0);
+ * bar0.read(0x2030, 4, out);
+ * assertEquals(out[0], 0xabc);
+ * bar0.write(GTT_START_OFFSET + gma / 4096 * 8, 4, 0x5001, 0);
+ * assertEquals(gtt.ggttGmaToGpa(gma), 0x5000);
+ * ```
+ */
 export class Bar0 {
   readonly #gtt: VgpuGtt;
   readonly #counters: VgpuCounters;
@@ -25,14 +44,37 @@ export class Bar0 {
   /** The PVINFO page. */
   readonly pvinfo: Pvinfo;
 
-  /** Region 0 in its reset state, in front of `gtt`. */
+  /**
+   * Region 0 in its reset state.
+   *
+   * @param config What the PVINFO page tells the guest.
+   * @param gtt The engine behind the GTT window and the notifications.
+   * @param counters Counts the guest's mistakes.
+   */
   constructor(config: VgpuConfig, gtt: VgpuGtt, counters: VgpuCounters) {
     this.#gtt = gtt;
     this.#counters = counters;
     this.pvinfo = new Pvinfo(config);
   }
 
-  /** Puts every register back to its reset value and leaves failsafe mode. */
+  /**
+   * Puts every register back to its reset value and leaves failsafe mode. The engine is not reset.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { bar0, gtt } = device.vgpu;
+   * bar0.write(0x2030, 4, 0xabc, 0);
+   * bar0.enterFailsafe();
+   * bar0.reset();
+   * const out = new Uint32Array(2);
+   * bar0.read(0x2030, 4, out);
+   * assertEquals([out[0], gtt.failsafe], [0, false]);
+   * ```
+   */
   reset(): void {
     this.#registers.fill(0);
     this.pvinfo.reset();
@@ -40,11 +82,26 @@ export class Bar0 {
   }
 
   /**
-   * The guest reads.
+   * The guest reads (`engine.md` §7.3, `guest.md` §1.2). Where nothing answers it reads 0, a wrong access
+   * reads all ones.
    *
    * @param offset 0 to the region's size minus `size`.
    * @param size 1, 2, 4 or 8.
    * @param out Receives the value as two lanes.
+   *
+   * @example A GTT entry has no 2-byte halves
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, GTT_START_OFFSET } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { bar0, counters } = device.vgpu;
+   * const out = new Uint32Array(2);
+   * bar0.read(GTT_START_OFFSET, 2, out);
+   * assertEquals([out[0], counters.badAccesses], [0xffff, 1]);
+   * bar0.read(0x400000, 4, out); // between the registers and the GTT window
+   * assertEquals([out[0], counters.badAccesses], [0, 1]);
+   * ```
    */
   read(offset: number, size: number, out: Uint32Array): void {
     out[0] = out[1] = 0;
@@ -62,12 +119,25 @@ export class Bar0 {
   }
 
   /**
-   * The guest writes.
+   * The guest writes (`engine.md` §7.3, §8.6, `guest.md` §2). A wrong access is dropped and counted.
    *
    * @param offset 0 to the region's size minus `size`.
    * @param size 1, 2, 4 or 8.
    * @param lo Low lane of the value.
    * @param hi High lane of the value, for size 8.
+   *
+   * @example The guest announces a 4-level page table
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, G2V, G2V_NOTIFY, PVINFO_OFFSET, PVINFO_PDP } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { bar0, gtt } = device.vgpu;
+   * bar0.write(PVINFO_OFFSET + PVINFO_PDP, 8, 0x1000, 0);
+   * bar0.write(PVINFO_OFFSET + G2V_NOTIFY, 4, G2V.level4Create, 0);
+   * assertEquals([gtt.mm(0)?.level, gtt.mm(0)?.roots[0]], [4, 0x1000]);
+   * ```
    */
   write(offset: number, size: number, lo: number, hi: number): void {
     if (offset >= GTT_START_OFFSET) {
@@ -81,7 +151,23 @@ export class Bar0 {
     }
   }
 
-  /** Gives up on the guest: no emulation any more, region 0 is plain storage until the next reset. */
+  /**
+   * Gives up on the guest: no emulation any more, region 0 is plain storage until the next reset
+   * (`engine.md` §15, 23).
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, G2V, G2V_NOTIFY, PVINFO_OFFSET } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { bar0, counters, gtt } = device.vgpu;
+   * bar0.write(PVINFO_OFFSET + 0x808, 4, 1, 0); // the guest is out of resources
+   * assertEquals([gtt.failsafe, counters.failsafes], [true, 1]);
+   * bar0.write(PVINFO_OFFSET + G2V_NOTIFY, 4, G2V.level4Create, 0);
+   * assertEquals(gtt.mm(0), undefined);
+   * ```
+   */
   enterFailsafe(): void {
     if (this.#gtt.failsafe) return;
     this.#gtt.failsafe = true;

@@ -32,7 +32,25 @@ export interface DeviceOptions extends VgpuOptions, GvtOptions {
   readonly layout?: GraphicsMemoryLayout;
 }
 
-/** A GPU with one vGPU and its guest's RAM. */
+/**
+ * A GPU with one vGPU and its guest's RAM.
+ *
+ * @example A guest in a few lines: RAM, a page table, a workload
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { Device, OK, RamMap } from "../../mod.ts";
+ *
+ * using device = new Device({ ram: new RamMap() });
+ * assertEquals(device.init(), OK);
+ * device.mapRam({ gpa: 0, size: 0x10000 });
+ * device.store(0x1000, Uint8Array.of(3, 0x20, 0, 0, 0, 0, 0, 0)); // PDE 0 leads to the PTE table in frame 2
+ * device.store(0x2000, Uint8Array.of(3, 0x50, 0, 0, 0, 0, 0, 0)); // PTE 0 maps frame 5
+ * const { gtt } = device.vgpu;
+ * let gpa = 0;
+ * gtt.submit(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0), (mm) => gpa = gtt.gmaToGpa(mm, 0xabc, 0));
+ * assertEquals(gpa, 0x5abc);
+ * ```
+ */
 export class Device {
   /** Guest RAM. */
   readonly ram: RamMap;
@@ -50,7 +68,18 @@ export class Device {
   /**
    * A device whose engine is not initialised.
    *
+   * @param options Guest RAM, and what differs from the defaults.
    * @throws {RangeError} When an option is out of range.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals, assertThrows } from "@std/assert";
+   * import { Device, RamMap } from "../../mod.ts";
+   *
+   * using ram = new RamMap();
+   * assertEquals(new Device({ ram }).vgpu.gtt.initialised, false);
+   * assertThrows(() => new Device({ ram, fences: 33 }), RangeError, "fences must be 0..32");
+   * ```
    */
   constructor(options: DeviceOptions) {
     const { ram, onProtect, faults, layout, platformSupported, oos, oosPoolPages, ...vgpu } = options;
@@ -68,16 +97,45 @@ export class Device {
     this.vgpu = new Vgpu({ config: this.config, gm, gvt: this.gvt, host, ggtt: this.host.ggtt, ram });
   }
 
-  /** Initialises the engine. @returns 0, or the first error of the two init functions. */
+  /**
+   * Initialises the engine: the GPU, then the vGPU (`engine.md` §6.1, §6.2).
+   *
+   * @returns 0, or the first error of the two init functions.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { Device, EBUSY, OK, RamMap } from "../../mod.ts";
+   *
+   * using device = new Device({ ram: new RamMap() });
+   * assertEquals([device.init(), device.init()], [OK, EBUSY]);
+   * ```
+   */
   init(): number {
     const rc = this.gvt.init();
     return rc === OK ? this.vgpu.gtt.init() : rc;
   }
 
   /**
-   * Adds guest RAM; translations follow, and frames that are tracked are protected (again).
+   * Adds guest RAM; translations follow, and frames that are tracked are protected (again)
+   * (`engine.md` §15, 30).
    *
+   * @param options The region's place, and its file if it has one.
+   * @returns The region.
    * @throws {RamError} As {@linkcode RamMap.map}; nothing has changed then.
+   *
+   * @example A GGTT entry that was there before its RAM
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, GTT_START_OFFSET } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { config: { apertureBase: gma }, gvt, host, vgpu: { gtt } } = device;
+   * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8, 8, 0x5001, 0);
+   * assertEquals(host.ggtt.target(gma), gvt.globalScratch);
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * assertEquals(host.ggtt.target(gma), 0x100005);
+   * ```
    */
   mapRam(options: RamRegionOptions): RamRegion {
     const region = this.ram.map(options);
@@ -91,9 +149,25 @@ export class Device {
   }
 
   /**
-   * Removes guest RAM; translations follow.
+   * Removes guest RAM; translations follow (`engine.md` §15, 30).
    *
+   * @param gpa The region's guest physical address, bytes, exactly.
+   * @param size The region's size, bytes, exactly.
    * @throws {RamError} As {@linkcode RamMap.unmap}; nothing has changed then.
+   *
+   * @example Page tables that are gone take their shadow with them
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, INVALID_ADDR, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * device.unmapRam(0, 0x10000);
+   * assertEquals([mm.alive, mm.shadowed, gtt.parts.tables.size], [true, false, 0]);
+   * assertEquals(gtt.gmaToGpa(mm, 0, 0), INVALID_ADDR);
+   * ```
    */
   unmapRam(gpa: number, size: number): void {
     this.ram.unmap(gpa, size);
@@ -102,11 +176,27 @@ export class Device {
   }
 
   /**
-   * A guest store: RAM first, then whoever tracks the pages.
+   * A guest store: RAM first, then whoever tracks the pages (`engine.md` §9.2).
    *
-   * @param gpa First byte.
+   * @param gpa First byte, any alignment.
    * @param bytes What is stored.
-   * @returns The result of the page tracks as for {@linkcode stored}, or `null` if it is not writable RAM; then nothing changed.
+   * @returns The result of the page tracks as for {@linkcode stored}, or `null` if it is not writable RAM;
+   *   then nothing changed, unless the host failed half way.
+   *
+   * @example The handler finds the new value in memory
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { host, vgpu: { gtt } } = device;
+   * const entry = new Uint32Array(2);
+   * gtt.enablePageTrack(gtt.initPageTrack(5, (_, gpa) => (host.readEntry(gpa, entry), EINVAL)));
+   * assertEquals(device.store(0x5008, Uint8Array.of(7, 0, 0, 0)), EINVAL);
+   * assertEquals(entry[0], 7);
+   * assertEquals(device.store(0x99000, Uint8Array.of(7)), null);
+   * ```
    */
   store(gpa: number, bytes: Uint8Array): number | null {
     if (!this.ram.write(gpa, bytes)) return null;
@@ -114,16 +204,33 @@ export class Device {
   }
 
   /**
-   * A store already reached guest RAM: tells whoever tracks the pages. Up to 16 bytes within one page are one store, as one
-   * instruction makes it. Anything else is taken as a row of 8-byte stores, one to each entry touched, in ascending order.
+   * A store already reached guest RAM: tells whoever tracks the pages (`engine.md` §9.2). Up to 16 bytes
+   * within one page are one store, as one instruction makes it. Anything else is taken as a row of 8-byte
+   * stores, one to each entry touched, in ascending order.
    *
-   * @param gpa First byte.
-   * @param length Bytes stored.
+   * @param gpa First byte, any alignment.
+   * @param length Bytes stored; 0 is no store.
    * @returns 0, or the first error of a track.
+   *
+   * @example A whole table page written at once
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const stores: number[] = [];
+   * gtt.enablePageTrack(gtt.initPageTrack(5, (_, gpa, bytes) => (stores.push(gpa, bytes), OK)));
+   * assertEquals(device.stored(0x5004, 4), OK);
+   * assertEquals(stores.splice(0), [0x5004, 4]);
+   * device.stored(0x4000, 0x1018); // frame 4 is not tracked
+   * assertEquals(stores, [0x5000, 8, 0x5008, 8, 0x5010, 8]);
+   * ```
    */
   stored(gpa: number, length: number): number {
     const { gtt } = this.vgpu;
-    if (gtt.parts.tracks.enabledTracks === 0) return OK;
+    if (length === 0 || gtt.parts.tracks.enabledTracks === 0) return OK;
     if (length <= MAX_SINGLE_STORE && gpa % PAGE_SIZE + length <= PAGE_SIZE) {
       return gtt.dispatchStore(gpa, length);
     }
@@ -150,7 +257,8 @@ export class Device {
  * A device with RAM of its own, initialised: the shortest way to a vGPU in this process.
  *
  * @param options Options of the device; the RAM is made.
- * @returns The device; dispose of it to give its RAM back.
+ * @returns The device; dispose of it to give its RAM back. On an unsupported platform its engine is not
+ *   initialised.
  * @throws {RangeError} When an option is out of range.
  *
  * @example

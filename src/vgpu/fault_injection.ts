@@ -1,6 +1,6 @@
 /**
- * Faults on demand: a host that fails where it is told to. For tests and for replaying recorded traces; a device has one only
- * when started for debugging.
+ * Faults on demand: a host that fails where it is told to. For tests and for replaying recorded traces; a
+ * device has one only when started for debugging.
  *
  * @module
  */
@@ -9,7 +9,10 @@ import { EFAULT, EINVAL } from "../gtt/errno.ts";
 import { type GttHost, type HostPage, INVALID_MFN } from "../gtt/host.ts";
 import { PAGE_SIZE } from "../gtt/entry.ts";
 
-/** Faults that belong to guest frames: the frame is not valid, has no host frame, cannot be read, protected, unprotected. */
+/**
+ * Faults that belong to guest frames: the frame is not valid, has no host frame, cannot be read, protected,
+ * unprotected.
+ */
 export const FRAME_FAULTS = ["invalid", "p2m", "read", "wp", "unwp"] as const;
 
 /** A fault of one guest frame. */
@@ -50,69 +53,157 @@ export class FaultInjection implements GttHost {
   };
   readonly #counts: Record<CountedFault, number> = { alloc: 0, dma: 0 };
 
-  /** A host that behaves like `host` until told otherwise. */
+  /**
+   * A host that behaves like another one until told otherwise.
+   *
+   * @param host Asked whenever no fault hits.
+   */
   constructor(host: GttHost) {
     this.#host = host;
   }
 
-  /** Injects or lifts a fault of one guest frame. */
+  /**
+   * Injects or lifts a fault of one guest frame.
+   *
+   * @param fault Which call fails for the frame.
+   * @param gfn Guest frame number.
+   * @param on Whether it fails from now on.
+   *
+   * @example A guest frame that cannot be read
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EFAULT } from "../../mod.ts";
+   *
+   * using device = createDevice({ faults: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const faults = device.faults!;
+   * faults.setFrame("read", 5, true);
+   * assertEquals(faults.readEntry(0x5008, new Uint32Array(2)), EFAULT);
+   * faults.setFrame("read", 5, false);
+   * assertEquals(faults.readEntry(0x5008, new Uint32Array(2)), 0);
+   * ```
+   */
   setFrame(fault: FrameFault, gfn: number, on: boolean): void {
     if (on) this.#frames[fault].add(gfn);
     else this.#frames[fault].delete(gfn);
   }
 
-  /** Makes the next `count` calls fail; 0 lifts the fault. */
+  /**
+   * Makes the next calls fail, whoever makes them.
+   *
+   * @param fault Which call fails.
+   * @param count How many of them, 0 or more; 0 lifts the fault.
+   *
+   * @example A shadow page that cannot be mapped
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice({ faults: true });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.faults!.setCount("dma", 1);
+   * assertEquals(device.vgpu.gtt.parts.tables.obtain(PTE, 2), EINVAL);
+   * assertEquals(typeof device.vgpu.gtt.parts.tables.obtain(PTE, 2), "object");
+   * ```
+   */
   setCount(fault: CountedFault, count: number): void {
     this.#counts[fault] = count;
   }
 
-  /** See {@linkcode GttHost.readEntry}. */
+  /**
+   * Fails for frames with the fault `read`; else as the host that is wrapped.
+   *
+   * @param gpa Guest physical address, bytes, a multiple of 8.
+   * @param out Receives the low lane at 0 and the high lane at 1; untouched on failure.
+   * @returns 0, -EFAULT, or the host's error.
+   */
   readEntry(gpa: number, out: Uint32Array): number {
     if (this.#frames.read.has(Math.floor(gpa / PAGE_SIZE))) return EFAULT;
     return this.#host.readEntry(gpa, out);
   }
 
-  /** See {@linkcode GttHost.readPage}. */
+  /**
+   * Fails for frames with the fault `read`; else as the host that is wrapped.
+   *
+   * @param gfn Guest frame number.
+   * @param out At least 1024 lanes; untouched on failure.
+   * @returns 0, -EFAULT, or the host's error.
+   */
   readPage(gfn: number, out: Uint32Array): number {
     return this.#frames.read.has(gfn) ? EFAULT : this.#host.readPage(gfn, out);
   }
 
-  /** See {@linkcode GttHost.isValidGfn}. */
+  /**
+   * Denies frames with the fault `invalid`; else as the host that is wrapped.
+   *
+   * @param gfn Guest frame number.
+   * @returns Whether the frame is guest RAM.
+   */
   isValidGfn(gfn: number): boolean {
     return !this.#frames.invalid.has(gfn) && this.#host.isValidGfn(gfn);
   }
 
-  /** See {@linkcode GttHost.gfnToMfn}. */
+  /**
+   * Fails for frames with the fault `p2m`; else as the host that is wrapped.
+   *
+   * @param gfn Guest frame number.
+   * @returns Frame number, or {@linkcode INVALID_MFN}.
+   */
   gfnToMfn(gfn: number): number {
     return this.#frames.p2m.has(gfn) ? INVALID_MFN : this.#host.gfnToMfn(gfn);
   }
 
-  /** See {@linkcode GttHost.protect}. */
+  /**
+   * Fails for frames with the fault `wp` or `unwp`; else as the host that is wrapped.
+   *
+   * @param gfn Guest frame number.
+   * @param on Whether stores should trap.
+   * @returns 0, -EINVAL, or the host's error.
+   */
   protect(gfn: number, on: boolean): number {
     return this.#frames[on ? "wp" : "unwp"].has(gfn) ? EINVAL : this.#host.protect(gfn, on);
   }
 
-  /** See {@linkcode GttHost.allocPage}. */
+  /**
+   * Fails while the fault `alloc` counts; else as the host that is wrapped.
+   *
+   * @returns A zeroed page, or `null`.
+   */
   allocPage(): HostPage | null {
     return this.#hits("alloc") ? null : this.#host.allocPage();
   }
 
-  /** See {@linkcode GttHost.mapPage}. */
+  /**
+   * Fails while the fault `dma` counts; else as the host that is wrapped.
+   *
+   * @param page A page of {@linkcode allocPage}.
+   * @returns Whether the page has a frame number now.
+   */
   mapPage(page: HostPage): boolean {
     return this.#hits("dma") ? false : this.#host.mapPage(page);
   }
 
-  /** See {@linkcode GttHost.freePage}. */
+  /**
+   * Never fails: as the host that is wrapped.
+   *
+   * @param page A page of {@linkcode allocPage}, mapped or not.
+   */
   freePage(page: HostPage): void {
     this.#host.freePage(page);
   }
 
-  /** See {@linkcode GttHost.storeGgtt}. */
+  /**
+   * Never fails: as the host that is wrapped.
+   *
+   * @param index Entry, 0 or more.
+   * @param lo Low lane.
+   * @param hi High lane.
+   */
   storeGgtt(index: number, lo: number, hi: number): void {
     this.#host.storeGgtt(index, lo, hi);
   }
 
-  /** See {@linkcode GttHost.flushGgtt}. */
+  /** Never fails: as the host that is wrapped. */
   flushGgtt(): void {
     this.#host.flushGgtt();
   }

@@ -1,5 +1,6 @@
 /**
- * Host pages: the memory of shadow tables and scratch pages, and the frame numbers that the hardware would know it by.
+ * Host pages: the memory of shadow tables and scratch pages, and the frame numbers that the hardware would
+ * know it by.
  *
  * @module
  */
@@ -9,8 +10,8 @@ import { type HostPage, INVALID_MFN } from "../gtt/host.ts";
 import { HOST_PAGE_MFN_BASE } from "../memory/ram_region.ts";
 
 /**
- * Freed frame numbers that are kept back: one that was just freed is not given out again at once, so whatever should still
- * name it finds nothing instead of another page.
+ * Freed frame numbers that are kept back: one that was just freed is not given out again at once, so whatever
+ * should still name it finds nothing instead of another page.
  */
 const QUARANTINE = 1024;
 

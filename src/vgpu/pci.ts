@@ -66,32 +66,92 @@ const FIELDS: readonly ConfigField[] = [
   { name: "power management state", offset: POWER_CAPABILITY + 4, width: 2, reset: 0, writable: 0x0003 },
 ];
 
-/** The configuration space of one vGPU. */
+/**
+ * The configuration space of one vGPU.
+ *
+ * @example Identity is read-only
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { PciConfig } from "../../mod.ts";
+ *
+ * const pci = new PciConfig(0x5912);
+ * pci.writeByte(0x02, 0xff);
+ * assertEquals([pci.readByte(0x02), pci.readByte(0x03)], [0x12, 0x59]);
+ * ```
+ */
 export class PciConfig {
   readonly #bytes = new Uint8Array(CONFIG_SIZE);
   readonly #writable = new Uint8Array(CONFIG_SIZE);
   readonly #deviceId: number;
 
-  /** Configuration space in its reset state. */
+  /**
+   * Configuration space in its reset state.
+   *
+   * @param deviceId PCI device id, 0..0xffff.
+   */
   constructor(deviceId: number) {
     this.#deviceId = deviceId;
     for (const field of FIELDS) store(this.#writable, field.offset, field.width, field.writable);
     this.reset();
   }
 
-  /** Puts every field back to its reset value. */
+  /**
+   * Puts every field back to its reset value.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { PciConfig } from "../../mod.ts";
+   *
+   * const pci = new PciConfig(0x1912);
+   * pci.writeByte(0x3c, 11); // interrupt line
+   * assertEquals(pci.readByte(0x3c), 11);
+   * pci.reset();
+   * assertEquals(pci.readByte(0x3c), 0);
+   * ```
+   */
   reset(): void {
     this.#bytes.fill(0);
     for (const field of FIELDS) store(this.#bytes, field.offset, field.width, field.reset);
     store(this.#bytes, 0x02, 2, this.#deviceId);
   }
 
-  /** One byte of configuration space; `offset` is 0..255. */
+  /**
+   * Reads one byte; what the table of fields does not name is 0 (`guest.md` §1.1).
+   *
+   * @param offset 0..255.
+   * @returns Its value.
+   *
+   * @example The class is "display, other"
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { PciConfig } from "../../mod.ts";
+   *
+   * const pci = new PciConfig(0x1912);
+   * assertEquals([0x09, 0x0a, 0x0b].map((offset) => pci.readByte(offset)), [0x00, 0x80, 0x03]);
+   * ```
+   */
   readByte(offset: number): number {
     return this.#bytes[offset]!;
   }
 
-  /** Writes one byte; bits that are read-only keep their value. */
+  /**
+   * Writes one byte; bits that are read-only keep their value (`guest.md` §1.2).
+   *
+   * @param offset 0..255.
+   * @param value 0..255.
+   *
+   * @example A BAR tells its size to who writes all ones
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { PciConfig } from "../../mod.ts";
+   *
+   * const pci = new PciConfig(0x1912);
+   * const bar0 = [0x10, 0x11, 0x12, 0x13];
+   * for (const offset of bar0) pci.writeByte(offset, 0xff);
+   * assertEquals(bar0.map((offset) => pci.readByte(offset)), [4, 0, 0, 0xff]); // 16 MiB, 64 bits wide
+   * ```
+   */
   writeByte(offset: number, value: number): void {
     const mask = this.#writable[offset]!;
     this.#bytes[offset] = (this.#bytes[offset]! & ~mask) | (value & mask);

@@ -1,6 +1,6 @@
 /**
- * The PVINFO page (`guest.md` §2): how a guest finds out that it runs on a vGPU, what is its own, and how it tells the
- * device about its page tables.
+ * The PVINFO page (`guest.md` §2): how a guest finds out that it runs on a vGPU, what is its own, and how it
+ * tells the device about its page tables.
  *
  * @module
  */
@@ -51,7 +51,10 @@ const READABLE: readonly (readonly [number, number])[] = [
   [0x81c, 0x820],
 ];
 
-/** Registers that keep what the guest writes, [first byte, byte after the last]. Other writes are dropped and counted. */
+/**
+ * Registers that keep what the guest writes, [first byte, byte after the last]. Other writes are dropped and
+ * counted.
+ */
 const WRITABLE: readonly (readonly [number, number])[] = [
   [0x804, 0x808],
   [G2V_NOTIFY, G2V_NOTIFY + 4],
@@ -66,7 +69,19 @@ const OUT_OF_RESOURCES = [0x808, 0x818] as const;
 /** What a write to the PVINFO page asks for. */
 export type PvinfoWrite = "stored" | "dropped" | "notify" | "failsafe";
 
-/** The PVINFO page of one vGPU. */
+/**
+ * The PVINFO page of one vGPU.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { DEFAULT_VGPU, Pvinfo } from "../../mod.ts";
+ *
+ * const page = new Pvinfo(DEFAULT_VGPU);
+ * assertEquals(page.register(0x40), DEFAULT_VGPU.apertureBase);
+ * assertEquals(page.register(0x10), 0xc); // full page tables, hardware status page
+ * ```
+ */
 export class Pvinfo {
   readonly #config: VgpuConfig;
   readonly #bytes = new Uint8Array(PVINFO_SIZE);
@@ -76,13 +91,31 @@ export class Pvinfo {
   /** Whether the guest has read the page, and so knows that it is a guest. */
   isGuestAware = false;
 
-  /** The page in its reset state. */
+  /**
+   * The page in its reset state.
+   *
+   * @param config What the page tells the guest.
+   */
   constructor(config: VgpuConfig) {
     this.#config = config;
     this.reset();
   }
 
-  /** Puts every register back to its reset value. */
+  /**
+   * Puts every register back to its reset value; the guest is taken for a new one.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, Pvinfo, PVINFO_PDP } from "../../mod.ts";
+   *
+   * const page = new Pvinfo(DEFAULT_VGPU);
+   * page.writeRegister(PVINFO_PDP, 0x1000);
+   * assertEquals(page.roots[0], 0x1000);
+   * page.reset();
+   * assertEquals(page.roots[0], 0);
+   * ```
+   */
   reset(): void {
     const { apertureBase, apertureSize, hiddenBase, hiddenSize, fences } = this.#config;
     this.isGuestAware = false;
@@ -103,27 +136,82 @@ export class Pvinfo {
     for (const [offset, value] of registers) this.#view.setUint32(offset, value, true);
   }
 
-  /** The byte at an offset, 0..4095. */
+  /**
+   * Reads one byte.
+   *
+   * @param offset 0..4095.
+   * @returns Its value.
+   *
+   * @example The magic begins with "v"
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, Pvinfo } from "../../mod.ts";
+   *
+   * assertEquals(new Pvinfo(DEFAULT_VGPU).readByte(0), "v".charCodeAt(0));
+   * ```
+   */
   readByte(offset: number): number {
     return this.#bytes[offset]!;
   }
 
-  /** Whether a read of this many bytes is one that a guest has reason to do. */
+  /**
+   * Whether a read is one that a guest has reason to do (`guest.md` §2.1). Others are answered, but counted.
+   *
+   * @param offset 0..4095.
+   * @param size Bytes.
+   * @returns Whether all of it lies in one readable range.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, Pvinfo } from "../../mod.ts";
+   *
+   * const page = new Pvinfo(DEFAULT_VGPU);
+   * assertEquals([page.isReadable(0, 8), page.isReadable(0x50, 4)], [true, true]);
+   * assertEquals(page.isReadable(0x50, 8), false);
+   * ```
+   */
   isReadable(offset: number, size: number): boolean {
     return lies(READABLE, offset, size);
   }
 
-  /** The value of the 4-byte register at an offset that is a multiple of 4. */
+  /**
+   * Reads a 4-byte register.
+   *
+   * @param offset 0..4092, a multiple of 4.
+   * @returns Its value, 32 bits.
+   *
+   * @example The number of fences
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { Pvinfo, vgpuConfig } from "../../mod.ts";
+   *
+   * assertEquals(new Pvinfo(vgpuConfig({ fences: 8 })).register(0x50), 8);
+   * ```
+   */
   register(offset: number): number {
     return this.#view.getUint32(offset, true);
   }
 
   /**
-   * Writes a 4-byte register.
+   * Writes a 4-byte register (`guest.md` §2.1, `engine.md` §8.6).
    *
    * @param offset 0..4092, a multiple of 4.
    * @param value 32-bit value.
    * @returns What the write asks for; the caller acts on it.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, G2V, G2V_NOTIFY, Pvinfo, PVINFO_PDP } from "../../mod.ts";
+   *
+   * const page = new Pvinfo(DEFAULT_VGPU);
+   * assertEquals(page.writeRegister(PVINFO_PDP + 4, 0x9), "stored");
+   * assertEquals(page.roots, Uint32Array.of(0, 0x9, 0, 0, 0, 0, 0, 0));
+   * assertEquals(page.writeRegister(G2V_NOTIFY, G2V.level4Create), "notify");
+   * assertEquals(page.writeRegister(0x40, 0), "dropped"); // read-only
+   * assertEquals(page.writeRegister(0x808, 1), "failsafe"); // the guest is out of resources
+   * ```
    */
   writeRegister(offset: number, value: number): PvinfoWrite {
     if (offset >= OUT_OF_RESOURCES[0] && offset < OUT_OF_RESOURCES[1]) return "failsafe";
@@ -132,7 +220,22 @@ export class Pvinfo {
     return offset === G2V_NOTIFY ? "notify" : "stored";
   }
 
-  /** Stores a byte without any meaning, as in failsafe mode. */
+  /**
+   * Stores a byte without any meaning, as in failsafe mode.
+   *
+   * @param offset 0..4095.
+   * @param value 0..255; higher bits are ignored.
+   *
+   * @example Even a register that is read-only otherwise
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, Pvinfo } from "../../mod.ts";
+   *
+   * const page = new Pvinfo(DEFAULT_VGPU);
+   * page.storeByte(0, 0x1ff);
+   * assertEquals(page.readByte(0), 0xff);
+   * ```
+   */
   storeByte(offset: number, value: number): void {
     this.#bytes[offset] = value;
   }

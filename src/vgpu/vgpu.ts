@@ -1,9 +1,9 @@
 /**
  * One virtual GPU: regions that a guest reads and writes, in front of the GTT engine.
  *
- * Region numbers are those of vfio-pci: 0 registers and GTT window, 2 aperture, 7 PCI configuration space. An access that no
- * region has (a region that does not exist, an offset beyond its end, a size other than 1, 2, 4 or 8) is the *peer's*
- * mistake and is refused. Any other access is the *guest's* and is always answered.
+ * Region numbers are those of vfio-pci: 0 registers and GTT window, 2 aperture, 7 PCI configuration space. An
+ * access that no region has (a region that does not exist, an offset beyond its end, a size other than 1, 2,
+ * 4 or 8) is the *peer's* mistake and is refused. Any other access is the *guest's* and is always answered.
  *
  * @module
  */
@@ -78,7 +78,11 @@ export class Vgpu {
   readonly bar0: Bar0;
   readonly #aperture: Aperture;
 
-  /** A vGPU in its reset state; the engine is not initialised. */
+  /**
+   * A vGPU in its reset state; the engine is not initialised.
+   *
+   * @param parts What it is built from.
+   */
   constructor(parts: VgpuParts) {
     this.config = parts.config;
     this.gtt = new VgpuGtt(parts.gvt, parts.host, parts.gm);
@@ -94,7 +98,19 @@ export class Vgpu {
    * @param offset Bytes; the access must end within the region.
    * @param size 1, 2, 4 or 8.
    * @param out Receives the value as two lanes.
-   * @returns 0, or -EINVAL for an access that no region has.
+   * @returns 0, also for the guest's own mistakes; -EINVAL for an access that no region has.
+   *
+   * @example PCI configuration space
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK, REGION_CONFIG } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const out = new Uint32Array(2);
+   * assertEquals(device.vgpu.read(REGION_CONFIG, 0, 4, out), OK);
+   * assertEquals(out[0], 0x19128086);
+   * assertEquals(device.vgpu.read(REGION_CONFIG, 0xfe, 4, out), EINVAL); // ends beyond the region
+   * ```
    */
   read(region: number, offset: number, size: number, out: Uint32Array): number {
     if (!isAccess(region, offset, size)) return EINVAL;
@@ -120,7 +136,19 @@ export class Vgpu {
    * @param size 1, 2, 4 or 8.
    * @param lo Low lane of the value.
    * @param hi High lane of the value, for size 8.
-   * @returns 0, or -EINVAL for an access that no region has.
+   * @returns 0, also for the guest's own mistakes; -EINVAL for an access that no region has.
+   *
+   * @example A guest's mistake is answered, a peer's is refused
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, EINVAL, OK, REGION_BAR0 } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { vgpu } = device;
+   * assertEquals(vgpu.write(REGION_BAR0, 0x2031, 4, 0, 0), OK); // not aligned: dropped and counted
+   * assertEquals(vgpu.counters.badAccesses, 1);
+   * assertEquals(vgpu.write(1, 0, 4, 0, 0), EINVAL); // no such region
+   * ```
    */
   write(region: number, offset: number, size: number, lo: number, hi: number): number {
     if (!isAccess(region, offset, size)) return EINVAL;
@@ -137,7 +165,23 @@ export class Vgpu {
     return OK;
   }
 
-  /** Resets the device: registers, configuration space and the engine (`intel_vgpu_reset_gtt`). */
+  /**
+   * Resets the device: registers, configuration space and the engine (`intel_vgpu_reset_gtt`,
+   * `engine.md` §12).
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, REGION_CONFIG } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { vgpu } = device;
+   * vgpu.gtt.createMm(3, null);
+   * vgpu.write(REGION_CONFIG, 0x04, 2, 0x7, 0); // command
+   * vgpu.reset();
+   * assertEquals([vgpu.gtt.mm(0), vgpu.pci.readByte(0x04)], [undefined, 0]);
+   * ```
+   */
   reset(): void {
     this.pci.reset();
     this.bar0.reset();
@@ -145,8 +189,24 @@ export class Vgpu {
   }
 }
 
-/** Whether some region has this access. */
-function isAccess(region: number, offset: number, size: number): boolean {
+/**
+ * Whether some region has this access.
+ *
+ * @param region Region number.
+ * @param offset Bytes, of any sign.
+ * @param size Bytes; only 1, 2, 4 and 8 are accesses.
+ * @returns Whether {@linkcode Vgpu.read} and {@linkcode Vgpu.write} take it.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { isAccess, REGION_CONFIG } from "./vgpu.ts";
+ *
+ * assertEquals([isAccess(REGION_CONFIG, 252, 4), isAccess(REGION_CONFIG, 253, 4)], [true, false]);
+ * assertEquals([isAccess(REGION_CONFIG, 0, 3), isAccess(3, 0, 4)], [false, false]);
+ * ```
+ */
+export function isAccess(region: number, offset: number, size: number): boolean {
   const regionSize = REGION_SIZES.get(region);
   const isSize = size === 1 || size === 2 || size === 4 || size === 8;
   return regionSize !== undefined && isSize && offset >= 0 && offset + size <= regionSize;

@@ -1,6 +1,6 @@
 /**
- * The engine's host inside a device: guest RAM as the VMM mapped it, write protection as a request to the VMM, and
- * pages and a GGTT of our own.
+ * The engine's host inside a device: guest RAM as the VMM mapped it, write protection as a request to the
+ * VMM, and pages and a GGTT of our own.
  *
  * @module
  */
@@ -11,7 +11,12 @@ import type { RamMap } from "../memory/ram_map.ts";
 import { HostGgtt } from "./host_ggtt.ts";
 import { HostPages } from "./host_pages.ts";
 
-/** Told when trapping of a frame's stores starts or stops. */
+/**
+ * Told when trapping of a frame's stores starts or stops.
+ *
+ * @param gfn Guest frame number.
+ * @param on Whether its stores should trap from now on.
+ */
 export type ProtectListener = (gfn: number, on: boolean) => void;
 
 /**
@@ -53,32 +58,65 @@ export class VgpuHost implements GttHost {
     this.#onProtect = onProtect;
   }
 
-  /** Frames whose stores should trap. */
+  /**
+   * Frames whose stores should trap.
+   *
+   * @returns The live set of guest frame numbers.
+   */
   get protectedFrames(): ReadonlySet<number> {
     return this.#protected;
   }
 
-  /** See {@linkcode GttHost.readEntry}. */
+  /**
+   * Reads one entry of guest RAM (`engine.md` §1.1).
+   *
+   * @param gpa Guest physical address, bytes, a multiple of 8.
+   * @param out Receives the low lane at 0 and the high lane at 1; untouched on failure.
+   * @returns 0, or -EFAULT where there is no RAM.
+   */
   readEntry(gpa: number, out: Uint32Array): number {
     return this.#ram.readEntry(gpa, out) ? OK : EFAULT;
   }
 
-  /** See {@linkcode GttHost.readPage}. */
+  /**
+   * Reads one page of guest RAM (`engine.md` §1.1).
+   *
+   * @param gfn Guest frame number.
+   * @param out At least 1024 lanes; untouched on failure.
+   * @returns 0, or -EFAULT where there is no RAM.
+   */
   readPage(gfn: number, out: Uint32Array): number {
     return this.#ram.readPage(gfn, out) ? OK : EFAULT;
   }
 
-  /** See {@linkcode GttHost.isValidGfn}. */
+  /**
+   * Whether a frame is guest RAM (`engine.md` §1.1).
+   *
+   * @param gfn Guest frame number.
+   * @returns Whether a region has it.
+   */
   isValidGfn(gfn: number): boolean {
     return this.#ram.isRam(gfn);
   }
 
-  /** See {@linkcode GttHost.gfnToMfn}. */
+  /**
+   * The host frame of a guest frame (`engine.md` §1.1).
+   *
+   * @param gfn Guest frame number.
+   * @returns Frame number, or {@linkcode INVALID_MFN} where there is no RAM.
+   */
   gfnToMfn(gfn: number): number {
     return this.#ram.mfnOf(gfn);
   }
 
-  /** See {@linkcode GttHost.protect}. */
+  /**
+   * Tells the listener to start or stop trapping stores to a frame (`engine.md` §1.1). Asking again tells it
+   * again.
+   *
+   * @param gfn Guest frame number.
+   * @param on Whether stores should trap.
+   * @returns 0, or -EINVAL where there is no RAM; then nobody is told.
+   */
   protect(gfn: number, on: boolean): number {
     if (!this.#ram.isRam(gfn)) return EINVAL;
     if (on) this.#protected.add(gfn);
@@ -87,35 +125,72 @@ export class VgpuHost implements GttHost {
     return OK;
   }
 
-  /** RAM is gone, and with it the protection of its frames, from `gfn` on. Nobody is told. */
+  /**
+   * RAM is gone, and with it the protection of its frames. Nobody is told.
+   *
+   * @param gfn First guest frame.
+   * @param frames Number of frames.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { RamMap, VgpuHost } from "../../mod.ts";
+   *
+   * using ram = new RamMap();
+   * ram.map({ gpa: 0, size: 0x10000 });
+   * const host = new VgpuHost(ram, 0x100000);
+   * for (const gfn of [3, 4, 5]) host.protect(gfn, true);
+   * host.forgetProtection(4, 8);
+   * assertEquals([...host.protectedFrames], [3]);
+   * ```
+   */
   forgetProtection(gfn: number, frames: number): void {
     for (const each of this.#protected) {
       if (each >= gfn && each < gfn + frames) this.#protected.delete(each);
     }
   }
 
-  /** See {@linkcode GttHost.allocPage}. */
+  /**
+   * Takes a host page (`engine.md` §1.1).
+   *
+   * @returns A zeroed page that is not mapped yet.
+   */
   allocPage(): HostPage {
     return this.#pages.alloc();
   }
 
-  /** See {@linkcode GttHost.mapPage}. */
+  /**
+   * Gives a page a frame number of the device's own, which no guest RAM has (`engine.md` §1.1).
+   *
+   * @param page A page of {@linkcode allocPage}.
+   * @returns Always `true`.
+   */
   mapPage(page: HostPage): boolean {
     this.#pages.map(page);
     return true;
   }
 
-  /** See {@linkcode GttHost.freePage}. */
+  /**
+   * Takes a page back; its frame number is not used again for a while.
+   *
+   * @param page A page of {@linkcode allocPage}, mapped or not.
+   */
   freePage(page: HostPage): void {
     this.#pages.free(page);
   }
 
-  /** See {@linkcode GttHost.storeGgtt}. */
+  /**
+   * Stores one entry of {@linkcode ggtt}.
+   *
+   * @param index Entry, 0 or more.
+   * @param lo Low lane.
+   * @param hi High lane.
+   */
   storeGgtt(index: number, lo: number, hi: number): void {
     this.ggtt.store(index, lo, hi);
   }
 
-  /** See {@linkcode GttHost.flushGgtt}. */
+  /** Counts a flush of {@linkcode ggtt}; nothing is cached. */
   flushGgtt(): void {
     this.ggtt.flushes++;
   }

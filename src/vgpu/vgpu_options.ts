@@ -50,6 +50,8 @@ export const DEFAULT_VGPU: VgpuConfig = {
 /**
  * Fills in defaults and checks the ranges that {@linkcode GraphicsMemory} does not.
  *
+ * @param options What differs from {@linkcode DEFAULT_VGPU}.
+ * @returns The whole configuration.
  * @throws {RangeError} Saying which option is out of range.
  *
  * @example
@@ -77,7 +79,23 @@ export function vgpuConfig(options: VgpuOptions): VgpuConfig {
   return config;
 }
 
-/** The graphics memory of a vGPU with this configuration. @throws {RangeError} When a window does not fit. */
+/**
+ * The graphics memory of a vGPU: 4 GiB, of which its windows are its own.
+ *
+ * @param config Where the windows lie.
+ * @returns The windows, checked.
+ * @throws {RangeError} When a window does not fit.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals, assertThrows } from "@std/assert";
+ * import { graphicsMemory, MIB, vgpuConfig } from "./vgpu_options.ts";
+ *
+ * assertEquals(graphicsMemory(vgpuConfig({})).isValid(64 * MIB), true);
+ * const config = vgpuConfig({ apertureBase: 224 * MIB });
+ * assertThrows(() => graphicsMemory(config), RangeError, "beyond the host aperture");
+ * ```
+ */
 export function graphicsMemory(config: VgpuConfig): GraphicsMemory {
   const { apertureBase, apertureSize, hiddenBase, hiddenSize } = config;
   return new GraphicsMemory({

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { createDevice, Device, GTT_START_OFFSET, PpgttMm } from "../../mod.ts";
+import { createDevice, type Device, GTT_START_OFFSET, type PpgttMm } from "../../mod.ts";
 
 const MIB = 1 << 20;
 const BATCH = 512;
