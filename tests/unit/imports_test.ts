@@ -1,0 +1,141 @@
+import { assertEquals } from "@std/assert";
+
+/** Where each room may reach: other rooms, and packages. A room may always reach itself. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  "protocol": ["msgpackr"],
+  "src/platform": ["@std/assert", "@std/cli/parse-args", "@std/streams"], // their types
+  "src/gtt": [],
+  "src/memory": ["src/gtt", "src/platform", "node:fs"],
+  "src/vgpu": ["src/gtt", "src/memory"],
+  "src/inspect": ["src/gtt", "src/vgpu (types)", "protocol"],
+  "src/server": ["protocol", "src/gtt", "src/memory", "src/vgpu", "src/inspect", "src/platform", "node:net"],
+  "src/replay": ["protocol", "src/gtt", "src/vgpu", "src/inspect", "@std/streams"],
+  "src/cli": [
+    "protocol",
+    "src/gtt",
+    "src/memory",
+    "src/vgpu",
+    "src/inspect",
+    "src/server",
+    "src/replay",
+    "src/platform",
+    "@std/cli/parse-args",
+  ],
+  "mod.ts": ["protocol", "src/gtt", "src/memory", "src/vgpu", "src/inspect", "src/server", "src/replay"],
+};
+
+/** Rooms that reach the world only through what they are given. */
+const PURE = ["src/gtt", "src/vgpu", "protocol"];
+/** The one file of these that opens a socket. */
+const OPENS_SOCKETS = "protocol/connect.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+
+/** One import of one of our files. */
+interface Import {
+  readonly from: string;
+  /** A file of ours, or a package by the name it is imported as. */
+  readonly to: string;
+  readonly typesOnly: boolean;
+}
+
+interface Target {
+  readonly specifier: string;
+}
+
+interface Graph {
+  readonly modules: readonly {
+    readonly specifier: string;
+    readonly dependencies?: readonly {
+      readonly specifier: string;
+      readonly code?: Target;
+      readonly type?: Target;
+    }[];
+  }[];
+}
+
+/** A file's path in the project, or `null` if it is none of ours. */
+function pathOf(specifier: string): string | null {
+  return specifier.startsWith(ROOT.href) ? specifier.slice(ROOT.href.length) : null;
+}
+
+/** The room that a file belongs to. */
+function roomOf(file: string): string {
+  return /^(src\/[^/]+|[^/]+)/.exec(file)![0];
+}
+
+/** Every import that a module's graph has. */
+async function importsOf(root: string): Promise<Import[]> {
+  const info = new Deno.Command(Deno.execPath(), { args: ["info", "--json", root], cwd: ROOT });
+  const { code, stdout, stderr } = await info.output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
+  const { modules } = JSON.parse(new TextDecoder().decode(stdout)) as Graph;
+  return modules.flatMap(({ specifier: from, dependencies = [] }) => {
+    const file = pathOf(from);
+    if (file === null) return [];
+    return dependencies.map(({ specifier, code, type }) => {
+      const to = pathOf((code ?? type)!.specifier) ?? specifier;
+      return { from: file, to, typesOnly: code === undefined };
+    });
+  });
+}
+
+const IMPORTS = [...await importsOf("mod.ts"), ...await importsOf("src/cli/main.ts")];
+
+/** Whether one of the rules of a room covers an import. */
+function isAllowed({ from, to, typesOnly }: Import): boolean {
+  const [room, target] = [roomOf(from), to.endsWith(".ts") ? roomOf(to) : to];
+  const rules = ALLOWED[room] ?? [];
+  return room === target || rules.includes(target) || (typesOnly && rules.includes(`${target} (types)`));
+}
+
+/** Our source files. */
+function sourceFiles(folder: string): string[] {
+  return [...Deno.readDirSync(new URL(folder, ROOT))].flatMap(({ name, isDirectory }) => {
+    if (isDirectory) return sourceFiles(`${folder}${name}/`);
+    return name.endsWith(".ts") ? [`${folder}${name}`] : [];
+  }).sort();
+}
+
+/** A source without its comments. */
+function codeOf(file: string): string {
+  return Deno.readTextFileSync(new URL(file, ROOT)).replace(/\/\*[^]*?\*\//g, "").replace(/\/\/.*/g, "");
+}
+
+Deno.test("imports stay within what each room may reach", () => {
+  const forbidden = IMPORTS.filter((each) => !isAllowed(each)).map(({ from, to }) => `${from} -> ${to}`);
+  assertEquals([...new Set(forbidden)], []);
+});
+
+Deno.test("imports have no cycle", () => {
+  const targets = Map.groupBy(IMPORTS, ({ from }) => from);
+  const done = new Set<string>();
+  const cycles: string[] = [];
+  const visit = (file: string, path: readonly string[]) => {
+    if (path.includes(file)) cycles.push([...path.slice(path.indexOf(file)), file].join(" -> "));
+    if (done.has(file) || path.includes(file)) return;
+    for (const { to } of targets.get(file) ?? []) visit(to, [...path, file]);
+    done.add(file);
+  };
+  for (const file of targets.keys()) visit(file, []);
+  assertEquals(cycles, []);
+});
+
+Deno.test("imports reach every source file", () => {
+  const reached = new Set(["mod.ts", "src/cli/main.ts", ...IMPORTS.map(({ to }) => to)]);
+  const sources = [...sourceFiles("src/"), ...sourceFiles("protocol/")].filter((file) =>
+    !file.endsWith(".d.ts")
+  );
+  assertEquals(sources.filter((file) => !reached.has(file)), []);
+});
+
+Deno.test("imports include every room", () => {
+  const rooms = new Set(IMPORTS.map(({ from }) => roomOf(from)));
+  assertEquals([...rooms].sort(), Object.keys(ALLOWED).sort());
+});
+
+Deno.test("the engine, the vGPU and the protocol use nothing of the runtime", () => {
+  const files = PURE.flatMap((room) => sourceFiles(`${room}/`)).filter((file) => file !== OPENS_SOCKETS);
+  assertEquals(files.length > 30, true);
+  assertEquals(files.filter((file) => /\b(Deno|process|Bun)\./.test(codeOf(file))), []);
+});

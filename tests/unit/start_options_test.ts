@@ -1,0 +1,124 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { parseStartOptions, START_USAGE } from "../../src/cli/start_options.ts";
+import { UsageError } from "../../src/cli/usage.ts";
+
+/** The options of this command line. */
+function parse(...args: string[]) {
+  return parseStartOptions(args, () => "/run/default.sock");
+}
+
+Deno.test("parseStartOptions() has a default for everything", () => {
+  assertEquals(parse(), {
+    print: null,
+    socketPath: "/run/default.sock",
+    fd: null,
+    socketMode: 0o600,
+    pidFile: null,
+    log: { format: "text", level: "info" },
+    vgpu: {
+      deviceId: 0x1912,
+      apertureSize: 64 << 20,
+      apertureBase: 64 << 20,
+      hiddenSize: 384 << 20,
+      hiddenBase: 640 << 20,
+      fences: 4,
+    },
+    oos: false,
+    debug: false,
+  });
+});
+
+Deno.test("parseStartOptions() takes values with a space or an equals sign", () => {
+  for (const args of [["--socket-path", "/tmp/s", "--fences", "2"], ["--socket-path=/tmp/s", "--fences=2"]]) {
+    const { socketPath, vgpu } = parse(...args);
+    assertEquals([socketPath, vgpu.fences], ["/tmp/s", 2]);
+  }
+});
+
+Deno.test("parseStartOptions() leaves the default socket when it is given a descriptor", () => {
+  const { fd, socketPath } = parse("--fd", "0");
+  assertEquals([fd, socketPath], [0, null]);
+});
+
+for (const [text, mode] of [["0660", 0o660], ["600", 0o600], ["0000", 0], ["777", 0o777]] as const) {
+  Deno.test(`parseStartOptions() reads --socket-mode ${text} as octal`, () => {
+    assertEquals(parse("--socket-mode", text).socketMode, mode);
+  });
+}
+
+for (
+  const [text, size, base] of [
+    ["64M", 64 << 20, 64 << 20],
+    ["64m@0", 64 << 20, 0],
+    ["0x100000@1M", 1 << 20, 1 << 20],
+    ["512K@4096", 512 << 10, 4096],
+    ["0@0", 0, 0],
+  ] as const
+) {
+  Deno.test(`parseStartOptions() reads --aperture ${text}`, () => {
+    const { vgpu } = parse("--aperture", text);
+    assertEquals([vgpu.apertureSize, vgpu.apertureBase], [size, base]);
+  });
+}
+
+Deno.test("parseStartOptions() reads sizes of gigabytes exactly", () => {
+  assertEquals(parse("--hidden", "3G@1G").vgpu.hiddenSize, 3 * 2 ** 30);
+});
+
+Deno.test("parseStartOptions() reads the device id, decimal or hexadecimal", () => {
+  assertEquals(parse("--device", "0x5912").vgpu.deviceId, 0x5912);
+  assertEquals(parse("--device", "22802").vgpu.deviceId, 0x5912);
+});
+
+Deno.test("parseStartOptions() prints capabilities or help whatever else is wrong with the values", () => {
+  const wrong = ["--fd", "x", "--socket-path", "", "--socket-mode", "9", "--log", "?", "--aperture", "?"];
+  assertEquals(parse(...wrong, "--print-capabilities").print, "capabilities");
+  assertEquals(parse("--help", ...wrong).print, "help");
+  assertEquals(parse("--help", "--print-capabilities").print, "capabilities");
+});
+
+for (
+  const [args, message] of [
+    [["--what"], 'start does not know "--what"'],
+    [["file"], 'start does not know "file"'],
+    [["-v"], 'start does not know "-v"'],
+    [["--fd=-1"], "--fd must be a number"],
+    [["--fd", "1.5"], "--fd must be a number"],
+    [["--fd", "99999999999999999999"], "--fd must be a number"],
+    [["--fd="], "--fd needs a value"],
+    [["--pid-file="], "--pid-file needs a value"],
+    [["--fd", "3", "--socket-path", "/s"], "exclude each other"],
+    [["--socket-mode", "0o600"], "octal"],
+    [["--socket-mode", "0888"], "octal"],
+    [["--socket-mode", "77777"], "octal"],
+    [["--aperture", "1T"], "--aperture must be a size"],
+    [["--aperture=-1"], "--aperture must be a size"],
+    [["--hidden", "@1M"], "--hidden must be a size"],
+    [["--hidden", "1M@"], "--hidden must be a size"],
+    [["--hidden", "1M@2M@3M"], "--hidden must be SIZE[@BASE]"],
+    [["--fences", "four"], "--fences must be a number"],
+  ] as const
+) {
+  Deno.test(`parseStartOptions() refuses ${args.join(" ")}`, () => {
+    assertThrows(() => parse(...args), UsageError, message);
+  });
+}
+
+Deno.test("START_USAGE names every option", () => {
+  const names = START_USAGE.match(/--[a-z-]+/g)!;
+  assertEquals([...new Set(names)].sort(), [
+    "--aperture",
+    "--debug",
+    "--device",
+    "--fd",
+    "--fences",
+    "--help",
+    "--hidden",
+    "--log",
+    "--oos",
+    "--pid-file",
+    "--print-capabilities",
+    "--socket-mode",
+    "--socket-path",
+  ]);
+});
