@@ -33,14 +33,16 @@ export async function start(args: readonly string[]): Promise<number> {
   const log = makeLog(options.log, (line) => say(line));
   const service = makeService(options, log);
   let listener: Listener;
+  let pidFile: PidFile;
   try {
     listener = await listen(options);
+    pidFile = writePidFile(options.pidFile, listener);
   } catch (error) {
-    if (!(error instanceof ListenError)) throw error;
+    if (!(error instanceof ListenError || error instanceof PidFileError)) throw error;
     say(error.message);
     return EXIT_FAILED;
   }
-  using _pidFile = writePidFile(options.pidFile, listener);
+  using _removed = pidFile;
   const stop = new AbortController();
   const onSignal = () => stop.abort();
   Deno.addSignalListener("SIGTERM", onSignal);
@@ -77,13 +79,18 @@ function listen({ fd, socketPath, socketMode }: StartOptions): Promise<Listener>
   return fd === null ? listenUnix(socketPath!, { mode: socketMode }) : listenInherited(fd);
 }
 
+/** The pid file cannot be written. */
+class PidFileError extends Error {
+  override readonly name = "PidFileError";
+}
+
 /** Writes the process id; without it the device does not start, and leaves no socket behind. */
 function writePidFile(path: string | null, listener: Listener): PidFile {
   try {
     return new PidFile(path);
   } catch (error) {
     listener.close();
-    throw new UsageError(`Cannot write the pid file: ${error instanceof Error ? error.message : error}`);
+    throw new PidFileError(`Cannot write the pid file: ${error instanceof Error ? error.message : error}`);
   }
 }
 

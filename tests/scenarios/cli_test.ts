@@ -123,7 +123,7 @@ Deno.test("start that cannot write its pid file says so and leaves nothing", asy
     "--pid-file",
     `${folder.path}/none/pid`,
   ]);
-  assertEquals(code, 2);
+  assertEquals(code, 1);
   assertStringIncludes(stderr, `${folder.path}/none/pid`);
   assertEquals(stderr.trim().split("\n").length, 1, stderr);
   assertEquals(folder.names(), []);
