@@ -28,6 +28,8 @@ export class Counters {
   mmsCreated = 0;
   /** Address spaces whose shadow was taken to make room (`engine.md` §11). */
   mmsReclaimed = 0;
+  /** Address spaces whose shadow could not be rebuilt when guest RAM changed; the next pin tries again. */
+  shadowsLost = 0;
   /** Pages taken out of sync. */
   outOfSync = 0;
   /** Out-of-sync pages brought back in sync. */

@@ -16,8 +16,6 @@ export const ENTRIES = 512;
 export const LANES = 1024;
 /** Bit 0 of the low lane: the entry maps something. */
 export const PRESENT = 0x1;
-/** Bit 1 of the low lane: stores are allowed. */
-export const WRITABLE = 0x2;
 /** Bit 7 of the low lane of a PDE or PDP: the entry is a 2 MiB or 1 GiB leaf. In a PTE the same bit is PAT. */
 export const PAGE_LARGE = 0x80;
 /** The bits of the low lane that are not frame. */

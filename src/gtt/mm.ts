@@ -399,6 +399,7 @@ export class PpgttMms {
    * Rebuilds a shadow that was taken, if that works; else the next pin tries again.
    *
    * @param mm A live address space of this vGPU that is not shadowed.
+   * @returns Whether it worked.
    *
    * @example
    * ```ts
@@ -411,12 +412,14 @@ export class PpgttMms {
    * const mm = mms.create(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
    * mms.takeShadow(mm);
    * assertEquals(tables.size, 0);
-   * mms.restoreShadow(mm);
+   * assertEquals(mms.restoreShadow(mm), true);
    * assertEquals([tables.size, device.gvt.lru.has(mm)], [1, true]);
    * ```
    */
-  restoreShadow(mm: PpgttMm): void {
-    if (mm.shadow() === OK) this.#lru.add(mm);
+  restoreShadow(mm: PpgttMm): boolean {
+    if (mm.shadow() !== OK) return false;
+    this.#lru.add(mm);
+    return true;
   }
 
   /** Ends every address space; its shadow tables were freed before, by a reset (`engine.md` §12). */

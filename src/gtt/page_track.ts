@@ -30,10 +30,12 @@ export class PageTrack {
   readonly gfn: number;
   /** Called for each store while the track is enabled. */
   readonly handler: StoreHandler;
+  /** Bytes of the stores that a larger change is handed over as; 0: as one. */
+  readonly storeBytes: number = 0;
   /** Whether stores reach the handler. Changed by {@linkcode PageTracks} only. */
   enabled = false;
-  /** Whether the track is registered. Changed by {@linkcode PageTracks} only. */
-  registered = false;
+  /** The set that the track is registered with, if any. Changed by {@linkcode PageTracks} only. */
+  owner: PageTracks | null = null;
 
   /**
    * A track that is not registered yet.
@@ -44,6 +46,11 @@ export class PageTrack {
   constructor(gfn: number, handler: StoreHandler) {
     this.gfn = gfn;
     this.handler = handler;
+  }
+
+  /** Whether the track is registered. */
+  get registered(): boolean {
+    return this.owner !== null;
   }
 }
 
@@ -129,7 +136,7 @@ export class PageTracks {
     const frame = this.#frames.get(track.gfn);
     if (frame === undefined) this.#frames.set(track.gfn, { tracks: [track], enabled: 0 });
     else frame.tracks.push(track);
-    track.registered = true;
+    track.owner = this;
   }
 
   /**
@@ -156,14 +163,14 @@ export class PageTracks {
    */
   clean(track: PageTrack): void {
     const frame = this.#frames.get(track.gfn);
-    if (!track.registered || frame === undefined) return;
+    if (track.owner !== this || frame === undefined) return;
     if (track.enabled) {
       this.#uncount(track, frame);
       if (frame.enabled === 0) this.#host.protect(track.gfn, false);
     }
     frame.tracks.splice(frame.tracks.indexOf(track), 1);
     if (frame.tracks.length === 0) this.#frames.delete(track.gfn);
-    track.registered = false;
+    track.owner = null;
   }
 
   /**
@@ -186,7 +193,10 @@ export class PageTracks {
    */
   forgetAll(): void {
     for (const { tracks } of this.#frames.values()) {
-      for (const track of tracks) track.registered = track.enabled = false;
+      for (const track of tracks) {
+        track.owner = null;
+        track.enabled = false;
+      }
     }
     this.#frames.clear();
     this.#enabledTracks = 0;
@@ -264,7 +274,7 @@ export class PageTracks {
    */
   enable(track: PageTrack): number {
     const frame = this.#frames.get(track.gfn);
-    if (track.enabled || !track.registered || frame === undefined) return OK;
+    if (track.enabled || track.owner !== this || frame === undefined) return OK;
     if (frame.enabled === 0) {
       const rc = this.#host.protect(track.gfn, true);
       if (rc < 0) return rc;
@@ -302,7 +312,7 @@ export class PageTracks {
    */
   disable(track: PageTrack): number {
     const frame = this.#frames.get(track.gfn);
-    if (!track.enabled || frame === undefined) return OK;
+    if (!track.enabled || track.owner !== this || frame === undefined) return OK;
     if (frame.enabled === 1) {
       const rc = this.#host.protect(track.gfn, false);
       if (rc < 0) return rc;
@@ -350,6 +360,45 @@ export class PageTracks {
       for (const track of frame.tracks.filter((each) => each.enabled)) {
         if (!track.enabled) continue;
         const rc = track.handler(track, gpa, bytes);
+        if (result === OK) result = rc;
+      }
+    }
+    if (result !== OK) this.#counters.badTrappedStores++;
+    return result;
+  }
+
+  /**
+   * Tells the enabled tracks of a page that several of its bytes changed, not by one store (`engine.md` §9.2): a user track
+   * once, a shadow table once for each entry touched, as for 8-byte stores in ascending order.
+   *
+   * @param gpa First byte changed; the change must not leave its page.
+   * @param bytes Length of the change, 1..4096.
+   * @returns The first result of a handler that is not 0, else 0.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const told: number[] = [];
+   * gtt.enablePageTrack(gtt.initPageTrack(5, (_, gpa, bytes) => (told.push(gpa, bytes), OK)));
+   * assertEquals(gtt.parts.tracks.dispatchRange(0x5004, 100), OK);
+   * assertEquals(told, [0x5004, 100]);
+   * ```
+   */
+  dispatchRange(gpa: number, bytes: number): number {
+    const frame = this.#frames.get(Math.floor(gpa / PAGE_SIZE));
+    if (frame === undefined || frame.enabled === 0) return OK;
+    this.#counters.trappedStores++;
+    let result = OK;
+    for (const track of frame.tracks.filter((each) => each.enabled)) {
+      const step = track.storeBytes === 0 ? bytes : track.storeBytes;
+      const first = track.storeBytes === 0 ? gpa : gpa - gpa % step;
+      for (let at = first; at < gpa + bytes && track.enabled; at += step) {
+        const rc = track.handler(track, at, step);
         if (result === OK) result = rc;
       }
     }

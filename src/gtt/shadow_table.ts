@@ -31,6 +31,8 @@ const BITMAP_WORDS = 16;
  * ```
  */
 export class ShadowTable extends PageTrack {
+  /** A table reads whole entries: a change of many bytes reaches it entry by entry. */
+  override readonly storeBytes = 8;
   /** What kind of table the guest page is read as. */
   readonly kind: TableKind;
   /** The host page that the hardware walks. */

@@ -369,6 +369,74 @@ export class ShadowTables {
     return ENXIO;
   }
 
+  /**
+   * Whether one of these guest frames is a table page.
+   *
+   * @param gfn First guest frame.
+   * @param frames How many.
+   */
+  hasTableIn(gfn: number, frames: number): boolean {
+    for (const table of this.#byMfn.values()) {
+      if (table.gfn >= gfn && table.gfn < gfn + frames) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Host frames are gone: leaves that led there lead to the global scratch page (`engine.md` §15, 30).
+   *
+   * @param mfn First host frame.
+   * @param frames How many.
+   */
+  dropFrames(mfn: number, frames: number): void {
+    const scratch = this.#owner.globalScratch();
+    this.#eachLeaf((table, index, target) => {
+      if (target >= mfn && target < mfn + frames) this.#aim(table, index, scratch);
+    });
+  }
+
+  /**
+   * Guest frames came: leaves that wanted them and led to the global scratch page lead there now. Nothing else changes,
+   * neither what is queued nor what is out of sync.
+   *
+   * @param gfn First guest frame.
+   * @param frames How many.
+   */
+  takeFrames(gfn: number, frames: number): void {
+    const scratch = this.#owner.globalScratch();
+    const guest = this.#guestPage[PTE]!;
+    let read: ShadowTable | null = null;
+    this.#eachLeaf((table, index, target) => {
+      if (target !== scratch) return;
+      if (read !== table && this.#host.readPage(table.gfn, guest) !== OK) return;
+      read = table;
+      const lo = guest[2 * index]!;
+      const wanted = frameOf(lo, guest[2 * index + 1]!);
+      if ((lo & PRESENT) === 0 || wanted < gfn || wanted >= gfn + frames) return;
+      const mfn = this.translateLeaf(wanted);
+      if (mfn >= 0) this.#aim(table, index, mfn);
+    });
+  }
+
+  /** Calls `visit` for each present leaf of each table. */
+  #eachLeaf(visit: (table: ShadowTable, index: number, target: number) => void): void {
+    for (const table of this.#byMfn.values()) {
+      if (table.kind !== PTE) continue;
+      for (let index = 0; index < ENTRIES; index++) {
+        if ((table.lanes[2 * index]! & PRESENT) !== 0) visit(table, index, table.target(index));
+      }
+    }
+  }
+
+  /** Changes the frame of an entry and nothing else. */
+  #aim(table: ShadowTable, index: number, mfn: number): void {
+    table.store(
+      index,
+      withFrameLo(table.lanes[2 * index]!, mfn),
+      withFrameHi(table.lanes[2 * index + 1]!, mfn),
+    );
+  }
+
   /** Obtains the child table of a guest directory entry. @returns Its host frame, or a negative errno. */
   #obtainChild(kind: TableKind, lo: number, hi: number): number {
     if (isLarge(kind, lo)) {

@@ -395,7 +395,7 @@ export class VgpuGtt {
    * ```
    */
   destroyMm(mm: PpgttMm): number {
-    if (!mm.alive) return EINVAL;
+    if (!this.#owns(mm)) return EINVAL;
     this.#parts.mms.destroy(mm);
     return OK;
   }
@@ -418,7 +418,7 @@ export class VgpuGtt {
    * ```
    */
   referenceMm(mm: PpgttMm): number {
-    if (!mm.alive) return EINVAL;
+    if (!this.#owns(mm)) return EINVAL;
     mm.refs++;
     return OK;
   }
@@ -443,7 +443,7 @@ export class VgpuGtt {
    * ```
    */
   unreferenceMm(mm: PpgttMm): number {
-    return mm.alive ? this.#parts.mms.unreference(mm) : EINVAL;
+    return this.#owns(mm) ? this.#parts.mms.unreference(mm) : EINVAL;
   }
 
   /**
@@ -470,7 +470,7 @@ export class VgpuGtt {
    * ```
    */
   pinMm(mm: PpgttMm): number {
-    return mm.alive ? this.#parts.mms.pin(mm) : EINVAL;
+    return this.#owns(mm) ? this.#parts.mms.pin(mm) : EINVAL;
   }
 
   /**
@@ -491,7 +491,7 @@ export class VgpuGtt {
    * ```
    */
   unpinMm(mm: PpgttMm): number {
-    if (!mm.alive) return EINVAL;
+    if (!this.#owns(mm)) return EINVAL;
     this.#parts.mms.unpin(mm);
     return OK;
   }
@@ -626,7 +626,7 @@ export class VgpuGtt {
    * ```
    */
   gmaToGpa(mm: PpgttMm, lo: number, hi: number): number {
-    return mm.alive ? this.#parts.translator.ppgtt(mm, lo, hi) : INVALID_ADDR;
+    return this.#owns(mm) ? this.#parts.translator.ppgtt(mm, lo, hi) : INVALID_ADDR;
   }
 
   // ---- page tracking and workloads (engine.md §9, §10)
@@ -681,7 +681,7 @@ export class VgpuGtt {
    * ```
    */
   cleanPageTrack(track: PageTrack): void {
-    this.#parts.tracks.clean(track);
+    if (!(track instanceof ShadowTable)) this.#parts.tracks.clean(track);
   }
 
   /**
@@ -705,7 +705,7 @@ export class VgpuGtt {
    * ```
    */
   enablePageTrack(track: PageTrack): number {
-    return this.#parts.tracks.enable(track);
+    return track instanceof ShadowTable ? EINVAL : this.#parts.tracks.enable(track);
   }
 
   /**
@@ -732,7 +732,7 @@ export class VgpuGtt {
    * ```
    */
   disablePageTrack(track: PageTrack): number {
-    return this.#parts.tracks.disable(track);
+    return track instanceof ShadowTable ? EINVAL : this.#parts.tracks.disable(track);
   }
 
   /**
@@ -757,6 +757,19 @@ export class VgpuGtt {
    */
   findTrackedPage(gfn: number): PageTrack | undefined {
     return this.#parts.tracks.find(gfn);
+  }
+
+  /**
+   * The frames of a range whose stores should trap.
+   *
+   * @param gfn First guest frame.
+   * @param frames How many.
+   * @returns Guest frame numbers.
+   */
+  trackedFrames(gfn: number, frames: number): number[] {
+    return [...this.#parts.tracks.frames]
+      .filter(([each, { enabled }]) => enabled > 0 && each >= gfn && each < gfn + frames)
+      .map(([each]) => each);
   }
 
   /**
@@ -788,6 +801,42 @@ export class VgpuGtt {
   dispatchStore(gpa: number, bytes: number): number {
     if (this.failsafe) return this.#giveUpTracking(Math.floor(gpa / PAGE_SIZE));
     return this.#parts.tracks.dispatch(gpa, bytes);
+  }
+
+  /**
+   * Guest memory changed in a way that is no single store: a device's or a debugger's write, a store across pages. User
+   * tracks hear of each page once, shadow tables of each entry touched (`engine.md` §9.2).
+   *
+   * @param gpa First byte changed.
+   * @param length Bytes changed; any number, in any pages.
+   * @returns 0, or the first error of a handler.
+   *
+   * @example A whole table page written at once
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const table = gtt.parts.tables.obtain(PTE, 2) as ShadowTable;
+   * device.ram.write(0x2000, new Uint8Array(BigUint64Array.of(0x5003n, 0x6003n).buffer));
+   * assertEquals(gtt.dispatchRange(0x2000, 16), OK);
+   * assertEquals([table.target(0), table.target(1)], [0x100005, 0x100006]);
+   * ```
+   */
+  dispatchRange(gpa: number, length: number): number {
+    const { tracks } = this.#parts;
+    let result = OK;
+    for (let at = gpa; at < gpa + length && tracks.enabledTracks > 0;) {
+      const bytes = Math.min(gpa + length - at, PAGE_SIZE - at % PAGE_SIZE);
+      const rc = this.failsafe
+        ? this.#giveUpTracking(Math.floor(at / PAGE_SIZE))
+        : tracks.dispatchRange(at, bytes);
+      if (result === OK) result = rc;
+      at += bytes;
+    }
+    return result;
   }
 
   /**
@@ -876,21 +925,53 @@ export class VgpuGtt {
     const mm = known ?? this.createMm(level, roots);
     if (typeof mm === "number") return mm;
     if (known !== undefined) this.referenceMm(mm);
-    let rc = this.pinMm(mm);
-    if (rc === OK) {
-      rc = this.syncOosPages();
-      if (rc === OK) rc = this.flushPostShadow();
-      if (rc === OK) run?.(mm);
-      this.unpinMm(mm);
+    try {
+      const rc = this.#runPinned(mm, run);
+      return rc === OK ? { mm, created: known === undefined } : rc;
+    } finally {
+      this.unreferenceMm(mm);
     }
-    this.unreferenceMm(mm);
-    return rc === OK ? { mm, created: known === undefined } : rc;
   }
 
   /**
-   * Guest RAM came or went: every translation is made anew, so that none leads to where a frame was before
-   * (`engine.md` §15, 30). A shadow whose tables are no RAM any more is taken, as by a reclaim; the next pin
-   * rebuilds it.
+   * Guest RAM came: what wanted its frames and led to scratch leads there now (`engine.md` §15, 30). If a table page is among
+   * the frames, its content is not what was shadowed, and every shadow is rebuilt.
+   *
+   * @param gfn First guest frame.
+   * @param frames How many.
+   *
+   * @example A leaf that waited for its frame
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x4000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // PTE table, entry 0: maps frame 5, which is no RAM yet
+   * const { gtt } = device.vgpu;
+   * gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0));
+   * const target = () => gtt.parts.tables.find(2, PTE)!.target(0);
+   * assertEquals(target(), device.gvt.globalScratch);
+   * device.ram.map({ gpa: 0x5000, size: 0x1000 });
+   * gtt.ramAdded(5, 1);
+   * assertEquals(target(), 0x100005);
+   * ```
+   */
+  ramAdded(gfn: number, frames: number): void {
+    if (!this.#initialised) return;
+    this.#retranslateGgtt();
+    if (this.#parts.tables.hasTableIn(gfn, frames)) this.#rebuildShadows();
+    else this.#parts.tables.takeFrames(gfn, frames);
+  }
+
+  /**
+   * Guest RAM went: nothing leads to its frames any more (`engine.md` §15, 30). If a table page was among them, every shadow
+   * is rebuilt; an address space whose tables are gone loses its shadow as by a reclaim, until the next pin.
+   *
+   * @param gfn First guest frame.
+   * @param mfn First host frame.
+   * @param frames How many.
    *
    * @example A frame that is no RAM any more is not mapped any more
    * ```ts
@@ -904,25 +985,56 @@ export class VgpuGtt {
    * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // PTE table, entry 0: maps frame 5
    * const { gtt } = device.vgpu;
    * const mm = gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
-   * const target = () => gtt.parts.tables.find(2, PTE)!.target(0);
-   * assertEquals([target(), mm.shadowed], [0x100005, true]);
    * device.ram.unmap(0x5000, 0x1000);
-   * gtt.ramChanged();
-   * assertEquals([target(), mm.shadowed], [device.gvt.globalScratch, true]);
+   * gtt.ramRemoved(5, 0x100005, 1);
+   * const target = gtt.parts.tables.find(2, PTE)!.target(0);
+   * assertEquals([target, mm.shadowed], [device.gvt.globalScratch, true]);
    * ```
    */
-  ramChanged(): void {
+  ramRemoved(gfn: number, mfn: number, frames: number): void {
     if (!this.#initialised) return;
-    const { ggtt, mms } = this.#parts;
-    // In failsafe mode the guest's view is plain storage, and what the host still maps of it may lead anywhere now.
-    if (this.failsafe) ggtt.reset();
-    else ggtt.retranslate();
-    const shadowed = [...this.#gvt.lru].filter((mm) => mms.get(mm.id) === mm);
-    for (const mm of shadowed) mms.takeShadow(mm);
-    for (const mm of shadowed) mms.restoreShadow(mm);
+    this.#retranslateGgtt();
+    if (this.#parts.tables.hasTableIn(gfn, frames)) this.#rebuildShadows();
+    else this.#parts.tables.dropFrames(mfn, frames);
   }
 
   // ---- inside
+
+  /** Whether an address space is one of this vGPU's and still exists. */
+  #owns(mm: PpgttMm): boolean {
+    return this.#parts.mms.get(mm.id) === mm;
+  }
+
+  /** Pins an address space, brings it in sync and runs. @returns 0, or the first error; then nothing ran. */
+  #runPinned(mm: PpgttMm, run?: (mm: PpgttMm) => void): number {
+    let rc = this.pinMm(mm);
+    if (rc !== OK) return rc;
+    try {
+      rc = this.syncOosPages();
+      if (rc === OK) rc = this.flushPostShadow();
+      if (rc === OK) run?.(mm);
+      return rc;
+    } finally {
+      this.unpinMm(mm);
+    }
+  }
+
+  /** Brings the host's GGTT in line with guest RAM. */
+  #retranslateGgtt(): void {
+    // In failsafe mode the guest's view is plain storage, and what the host still maps of it may lead anywhere now.
+    if (this.failsafe) this.#parts.ggtt.reset();
+    else this.#parts.ggtt.retranslate();
+  }
+
+  /** Takes every shadow and builds it anew from guest memory, the longest unused first. */
+  #rebuildShadows(): void {
+    const { mms } = this.#parts;
+    const shadowed = [...this.#gvt.lru].filter((mm) => this.#owns(mm));
+    for (const mm of shadowed) mms.takeShadow(mm);
+    for (const mm of shadowed) {
+      if (!mms.restoreShadow(mm)) this.counters.shadowsLost++;
+    }
+  }
 
   #assemble(): EngineParts {
     const { host, counters } = this;

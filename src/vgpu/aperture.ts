@@ -130,10 +130,10 @@ export class Aperture {
     this.#lanes[0] = lo;
     this.#lanes[1] = hi;
     const first = Math.min(size, PAGE_SIZE - gma % PAGE_SIZE);
-    this.#writePart(gma, this.#bytes[first]!);
+    this.#writePart(gma, this.#bytes[first]!, first === size);
     if (first < size) {
       this.#bytes[8]!.copyWithin(0, first, size);
-      this.#writePart(gma + first, this.#bytes[size - first]!);
+      this.#writePart(gma + first, this.#bytes[size - first]!, false);
     }
   }
 
@@ -144,13 +144,15 @@ export class Aperture {
     this.#counters.badApertureAccesses++;
   }
 
-  #writePart(gma: number, bytes: Uint8Array): void {
+  /** Writes the part of a store that lies in one page; `isWhole` if that is all of it. */
+  #writePart(gma: number, bytes: Uint8Array, isWhole: boolean): void {
     const gpa = this.#resolve(gma);
     if (gpa === NO_RAM || !this.#ram.write(gpa, bytes)) {
       this.#counters.badApertureAccesses++;
       return;
     }
-    this.#gtt.dispatchStore(gpa, bytes.length);
+    if (isWhole) this.#gtt.dispatchStore(gpa, bytes.length);
+    else this.#gtt.dispatchRange(gpa, bytes.length);
   }
 
   /** Where in guest RAM a graphics address leads now. */

@@ -15,11 +15,8 @@ import { Vgpu } from "./vgpu.ts";
 import { type ProtectListener, VgpuHost } from "./vgpu_host.ts";
 import { graphicsMemory, type VgpuConfig, vgpuConfig, type VgpuOptions } from "./vgpu_options.ts";
 
-/** The longest store that one CPU instruction makes, bytes: longer ones are taken as a row of entries. */
+/** The longest store that one CPU instruction makes, bytes. */
 const MAX_SINGLE_STORE = 16;
-/** Bytes an entry. */
-const ENTRY_BYTES = 8;
-
 /** How a device is made. */
 export interface DeviceOptions extends VgpuOptions, GvtOptions {
   /** Guest RAM; it may be filled before or after. The device disposes of it. */
@@ -140,11 +137,9 @@ export class Device {
   mapRam(options: RamRegionOptions): RamRegion {
     const region = this.ram.map(options);
     const first = region.gpa / PAGE_SIZE;
-    for (const [gfn, { enabled }] of this.vgpu.gtt.parts.tracks.frames) {
-      const isInside = gfn >= first && gfn < first + region.size / PAGE_SIZE;
-      if (enabled > 0 && isInside) this.host.protect(gfn, true);
-    }
-    this.vgpu.gtt.ramChanged();
+    const frames = region.size / PAGE_SIZE;
+    for (const gfn of this.vgpu.gtt.trackedFrames(first, frames)) this.host.protect(gfn, true);
+    this.vgpu.gtt.ramAdded(first, frames);
     return region;
   }
 
@@ -170,9 +165,10 @@ export class Device {
    * ```
    */
   unmapRam(gpa: number, size: number): void {
+    const mfn = this.ram.mfnOf(gpa / PAGE_SIZE);
     this.ram.unmap(gpa, size);
     this.host.forgetProtection(gpa / PAGE_SIZE, size / PAGE_SIZE);
-    this.vgpu.gtt.ramChanged();
+    this.vgpu.gtt.ramRemoved(gpa / PAGE_SIZE, mfn, size / PAGE_SIZE);
   }
 
   /**
@@ -204,9 +200,8 @@ export class Device {
   }
 
   /**
-   * A store already reached guest RAM: tells whoever tracks the pages (`engine.md` §9.2). Up to 16 bytes
-   * within one page are one store, as one instruction makes it. Anything else is taken as a row of 8-byte
-   * stores, one to each entry touched, in ascending order.
+   * A store already reached guest RAM: tells whoever tracks the pages (`engine.md` §9.2). Up to 16 bytes within
+   * one page are one store, as one instruction makes it; anything else is a change of so many bytes.
    *
    * @param gpa First byte, any alignment.
    * @param length Bytes stored; 0 is no store.
@@ -218,33 +213,21 @@ export class Device {
    * import { createDevice, OK } from "../../mod.ts";
    *
    * using device = createDevice();
-   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.mapRam({ gpa: 0, size: 0x10000 });
    * const { gtt } = device.vgpu;
    * const stores: number[] = [];
    * gtt.enablePageTrack(gtt.initPageTrack(5, (_, gpa, bytes) => (stores.push(gpa, bytes), OK)));
    * assertEquals(device.stored(0x5004, 4), OK);
    * assertEquals(stores.splice(0), [0x5004, 4]);
    * device.stored(0x4000, 0x1018); // frame 4 is not tracked
-   * assertEquals(stores, [0x5000, 8, 0x5008, 8, 0x5010, 8]);
+   * assertEquals(stores, [0x5000, 0x18]);
    * ```
    */
   stored(gpa: number, length: number): number {
     const { gtt } = this.vgpu;
-    if (length === 0 || gtt.parts.tracks.enabledTracks === 0) return OK;
-    if (length <= MAX_SINGLE_STORE && gpa % PAGE_SIZE + length <= PAGE_SIZE) {
-      return gtt.dispatchStore(gpa, length);
-    }
-    let result = OK;
-    const end = gpa + length;
-    for (let page = gpa - gpa % PAGE_SIZE; page < end; page += PAGE_SIZE) {
-      if ((gtt.parts.tracks.at(page / PAGE_SIZE)?.enabled ?? 0) === 0) continue;
-      const first = Math.max(page, gpa - gpa % ENTRY_BYTES);
-      for (let entry = first; entry < Math.min(page + PAGE_SIZE, end); entry += ENTRY_BYTES) {
-        const rc = gtt.dispatchStore(entry, ENTRY_BYTES);
-        if (result === OK) result = rc;
-      }
-    }
-    return result;
+    if (length === 0) return OK;
+    const isSingle = length <= MAX_SINGLE_STORE && gpa % PAGE_SIZE + length <= PAGE_SIZE;
+    return isSingle ? gtt.dispatchStore(gpa, length) : gtt.dispatchRange(gpa, length);
   }
 
   /** Gives guest RAM back. */
