@@ -16,14 +16,21 @@ import {
   kindName,
   PAGE_SIZE,
   PDE,
-  PDP,
   PML4,
   PRESENT,
   PTE,
   type TableKind,
 } from "../gtt/entry.ts";
 import { flagsText, hex } from "./target.ts";
-import type { ShadowTree, TreeChild, TreeEntry, TreeTable } from "./tree.ts";
+import {
+  ENTRY_SHIFT,
+  isTable,
+  type ShadowTree,
+  tableFrame,
+  type TreeChild,
+  type TreeEntry,
+  type TreeTable,
+} from "./tree.ts";
 
 /** What a check found. */
 export interface CheckResult {
@@ -53,9 +60,6 @@ export interface GuestKnowledge {
   /** GGTT entries that the guest stored last, by index, two lanes each. */
   readonly ggtt: ReadonlyMap<number, readonly [lo: number, hi: number]>;
 }
-
-/** Bits of a graphics address below the index of each kind of table. */
-const INDEX_SHIFT: Readonly<Record<TableKind, number>> = { [PTE]: 12, [PDE]: 21, [PDP]: 30, [PML4]: 39 };
 
 /**
  * Checks every address space of a device.
@@ -166,7 +170,7 @@ class Check {
     this.#expect(`${place}, flags`, flagsText(lo, hi), entry[1]);
     const gfn = frameOf(lo, hi);
     if (kind === PTE) this.#expect(place, this.#target(gfn), entry[2]);
-    else this.#expect(`${place}, table`, gfn, frameOfChild(entry[2]));
+    else this.#expect(`${place}, table`, gfn, tableFrame(entry[2]) ?? entry[2]);
   }
 
   /** Walks each present leaf of a table from its root, by the engine and through the shadow. */
@@ -203,15 +207,5 @@ class Check {
 
 /** The graphics address of an entry's first byte. */
 function below(gma: bigint, kind: TableKind, index: number): bigint {
-  return gma + (BigInt(index) << BigInt(INDEX_SHIFT[kind]));
-}
-
-function isTable(child: TreeChild): child is TreeTable {
-  return typeof child === "object" && "t" in child;
-}
-
-/** The guest frame of the table that an entry leads to, if it leads to one. */
-function frameOfChild(child: TreeChild): number | string {
-  if (typeof child === "string") return child;
-  return "g" in child ? child.g : child.seen;
+  return gma + (BigInt(index) << BigInt(ENTRY_SHIFT[kindName(kind)]!));
 }

@@ -5,10 +5,15 @@
  */
 
 import { hex } from "./target.ts";
-import type { ShadowTree, TreeChild, TreeEntry, TreeTable } from "./tree.ts";
-
-/** Address bits below the index of each kind of table. */
-const SHIFT: Readonly<Record<string, number>> = { PTE: 12, PDE: 21, PDP: 30, PML4: 39 };
+import {
+  ENTRY_SHIFT,
+  isTable,
+  type ShadowTree,
+  tableFrame,
+  type TreeChild,
+  type TreeEntry,
+  type TreeTable,
+} from "./tree.ts";
 
 /** A run of alike entries. */
 interface Run {
@@ -48,7 +53,7 @@ export function foldTree(tree: ShadowTree): string[] {
 }
 
 function foldTable(table: TreeTable, base: bigint, indent: string, lines: string[]): void {
-  const shift = BigInt(SHIFT[table.t]!);
+  const shift = BigInt(ENTRY_SHIFT[table.t]!);
   for (const { first, last, step } of runs(table.e)) {
     const from = base + (BigInt(first[0]) << shift);
     const to = base + (BigInt(last[0] + 1) << shift) - 1n;
@@ -92,11 +97,6 @@ function distance(before: TreeChild, after: TreeChild): 0 | 1 | null {
   return typeof before !== typeof after || tableFrame(before) !== tableFrame(after) ? null : 0;
 }
 
-function tableFrame(child: TreeChild): number | null {
-  if (typeof child === "string") return null;
-  return "t" in child ? child.g : child.seen;
-}
-
 function childText(child: TreeChild, step: 0 | 1): string {
   if (typeof child === "string") {
     if (!child.startsWith("0x")) return `scratch (${child})`;
@@ -104,8 +104,4 @@ function childText(child: TreeChild, step: 0 | 1): string {
   }
   if ("seen" in child) return `table of gfn ${hex(child.seen)}, see above`;
   return `${child.t} table of gfn ${hex(child.g)}${child.r > 1 ? `, ${child.r} references` : ""}`;
-}
-
-function isTable(child: TreeChild): child is TreeTable {
-  return typeof child === "object" && "t" in child;
 }

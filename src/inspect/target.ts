@@ -8,7 +8,7 @@ import { FLAGS_LO, FRAME_HI, frameOf, kindName, TABLE_KINDS } from "../gtt/entry
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 
 /** A number as hexadecimal text, e.g. `0x1f`. */
-export function hex(value: number): string {
+export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }
 

@@ -42,6 +42,20 @@ export interface ShadowTree {
   roots: TreeEntry[];
 }
 
+/** Address bits below the index into each kind of table, by the kind's name. */
+export const ENTRY_SHIFT: Readonly<Record<string, number>> = { PTE: 12, PDE: 21, PDP: 30, PML4: 39 };
+
+/** Whether what an entry leads to is a table that is printed here. */
+export function isTable(child: TreeChild): child is TreeTable {
+  return typeof child === "object" && "t" in child;
+}
+
+/** The guest frame of the table that an entry leads to, or `null` if it leads to none. */
+export function tableFrame(child: TreeChild): number | null {
+  if (typeof child === "string") return null;
+  return "t" in child ? child.g : child.seen;
+}
+
 /** Thrown when a tree lists more than {@linkcode MAX_TREE_ENTRIES}. */
 export class TreeTooLarge extends Error {}
 
@@ -51,6 +65,7 @@ export class TreeTooLarge extends Error {}
  * @throws {TreeTooLarge} When it would not fit a message.
  */
 export function shadowTree(gtt: VgpuGtt, mm: PpgttMm): ShadowTree {
+  requireFits(gtt, mm);
   const printer = new TreePrinter(gtt);
   const roots: TreeEntry[] = [];
   for (let slot = 0; slot < mm.rootSlots; slot++) {
@@ -62,11 +77,30 @@ export function shadowTree(gtt: VgpuGtt, mm: PpgttMm): ShadowTree {
   return { level: mm.level, shadowed: mm.shadowed, roots };
 }
 
+/** Counts the entries of a tree, without making anything of them, until they are too many. */
+function requireFits(gtt: VgpuGtt, mm: PpgttMm): void {
+  const seen = new Set<ShadowTable>();
+  let left = MAX_TREE_ENTRIES;
+  const visit = (mfn: number) => {
+    const table = gtt.parts.tables.byMfn(mfn);
+    if (table === undefined || seen.has(table)) return;
+    seen.add(table);
+    for (let index = 0; index < ENTRIES; index++) {
+      const lo = table.lanes[2 * index]!;
+      if (lo === 0 && table.lanes[2 * index + 1] === 0) continue;
+      if (--left < 0) throw new TreeTooLarge(`the tree has more than ${MAX_TREE_ENTRIES} entries`);
+      if (table.kind !== PTE && (lo & PRESENT) !== 0) visit(table.target(index));
+    }
+  };
+  for (let slot = 0; slot < mm.rootSlots; slot++) {
+    visit(frameOf(mm.shadowRoots[2 * slot]!, mm.shadowRoots[2 * slot + 1]!));
+  }
+}
+
 /** Prints tables, each once. */
 class TreePrinter {
   readonly #gtt: VgpuGtt;
   readonly #seen = new Set<ShadowTable>();
-  #left = MAX_TREE_ENTRIES;
 
   constructor(gtt: VgpuGtt) {
     this.#gtt = gtt;
@@ -87,9 +121,6 @@ class TreePrinter {
       const lo = table.lanes[2 * index]!;
       const hi = table.lanes[2 * index + 1]!;
       if (lo === 0 && hi === 0) continue;
-      if (--this.#left < 0) {
-        throw new TreeTooLarge(`the tree has more than ${MAX_TREE_ENTRIES} entries`);
-      }
       const mfn = frameOf(lo, hi);
       const leadsToTable = table.kind !== PTE && (lo & PRESENT) !== 0;
       const child = leadsToTable ? this.child(childKind(table.kind), mfn) : targetText(this.#gtt, mfn);

@@ -6,8 +6,10 @@
 
 import { toText } from "@std/streams";
 import { connect } from "../../protocol/connect.ts";
+import { PAGE_SIZE } from "../gtt/entry.ts";
 import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
 import { type CheckResult, checkTranslations, type GuestKnowledge } from "../inspect/check.ts";
+import { GuestGgtt, type Windows } from "./guest_ggtt.ts";
 import { isRecording, parseEvent, type RecordedEvent } from "./recording.ts";
 import { ramSize, RecordingPlayer, type Served } from "./recording_player.ts";
 import { parseTrace } from "./trace.ts";
@@ -34,6 +36,8 @@ export interface RecordingResult {
   readonly seconds: number;
   /** The check of every translation. */
   readonly check: CheckResult;
+  /** Stores to GGTT entries outside the device's windows. */
+  readonly ggttOutside: number;
   /** The device's counters afterwards. */
   readonly stats: Readonly<Record<string, number>>;
 }
@@ -62,7 +66,7 @@ export async function replayFile(socket: string, path: string): Promise<ReplayRe
     return { kind: "trace", steps: trace.steps.length, differences: await playTrace(client, trace) };
   }
   const events = parseRecording(lines);
-  const { check, stats } = await playRecording(client, events);
+  const { check, stats, ggttOutside } = await playRecording(client, events);
   const differences = check.problems.map((text) => ({ line: lines.length, text: `translations: ${text}` }));
   const { badG2vNotifications = 0, badAccesses = 0 } = stats;
   if (badG2vNotifications > 0) {
@@ -70,6 +74,11 @@ export async function replayFile(socket: string, path: string): Promise<ReplayRe
   }
   if (badAccesses > 0) {
     differences.push({ line: 0, text: `access: ${badAccesses} accesses were not understood` });
+  }
+  if (ggttOutside > 0 && check.ggttEntries === 0) {
+    const text =
+      "ggtt: every entry lies outside the device's windows; start it with those of the recorded one";
+    differences.push({ line: 0, text });
   }
   return { kind: "recording", steps: events.length, differences };
 }
@@ -100,21 +109,19 @@ export async function playRecording(
   const ramBytes = ramSize(events);
   const { mfn } = await client.call("ram_map", { gpa: 0, size: ramBytes });
   const player = new RecordingPlayer(client, GTT_START_OFFSET);
-  const ggtt = new Map<number, readonly [lo: number, hi: number]>();
+  const ggtt = new GuestGgtt(client.hello.config as unknown as Windows);
   const begin = performance.now();
   for (const event of events) {
     await player.play(event);
-    if (
-      event.kind === "write" && event.region === 0 && event.offset >= GTT_START_OFFSET && event.size === 8
-    ) {
-      const entry = [Number(event.value & 0xffffffffn), Number(event.value >> 32n)] as const;
-      ggtt.set((event.offset - GTT_START_OFFSET) / 8, entry);
-    }
+    ggtt.follow(event);
     onEvent();
   }
   const stats = await client.call("stats");
   const seconds = (performance.now() - begin) / 1000;
-  const guest: GuestKnowledge = { ggtt, mfnOf: (gfn) => gfn < ramBytes / 4096 ? gfn + mfn : -1 };
+  const guest: GuestKnowledge = {
+    ggtt: ggtt.entries,
+    mfnOf: (gfn) => gfn < ramBytes / PAGE_SIZE ? gfn + mfn : -1,
+  };
   const check = await checkTranslations(client, guest);
-  return { served: player.served, ramBytes, seconds, check, stats };
+  return { served: player.served, ramBytes, seconds, check, stats, ggttOutside: ggtt.outside };
 }

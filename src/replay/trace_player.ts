@@ -7,6 +7,8 @@
 
 import type { Client } from "../../protocol/client.ts";
 import { RpcError } from "../../protocol/errors.ts";
+import { PAGE_SIZE } from "../gtt/entry.ts";
+import { hex } from "../inspect/target.ts";
 import {
   differences,
   type Expect,
@@ -16,11 +18,6 @@ import {
   type TraceOp,
   type Tree,
 } from "./trace.ts";
-
-/** A 64-bit value of the wire as the trace writes it. */
-function hex(value: number | bigint): string {
-  return `0x${value.toString(16)}`;
-}
 
 /** A hexadecimal number of a trace as a 64-bit value of the wire. */
 function u64(text: string): number | bigint {
@@ -33,6 +30,8 @@ function leBytes(values: readonly bigint[]): Uint8Array {
   return new Uint8Array(BigUint64Array.from(values).buffer);
 }
 
+/** Bytes of one value of a trace. */
+const VALUE_BYTES = 8;
 /** Bytes that one `debug_poke` carries. */
 const MAX_POKE = 1 << 20;
 
@@ -157,7 +156,7 @@ export class TracePlayer {
       case "track":
         return this.#track(op.what, op.gfn);
       case "inject":
-        return this.#quiet(() => this.#client.call("debug_inject", injection(op)));
+        return this.#client.call("debug_inject", injection(op)).then(() => ({}));
       case "range":
       case "g2h":
       case "h2g":
@@ -189,7 +188,8 @@ export class TracePlayer {
   ): Promise<Expect> {
     const gpa = Number(op.gpa);
     if (op.op === "mem_read") {
-      const bytes = await this.#client.call("mem_read", gpa, 8);
+      let bytes: Uint8Array = new Uint8Array(8); // beyond RAM there is nothing
+      await this.#quiet(async () => bytes = await this.#client.call("mem_read", gpa, 8));
       return { val: hex(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)) };
     }
     if (op.op !== "guest_write") {
@@ -199,7 +199,7 @@ export class TracePlayer {
       await this.#poke(gpa, leBytes(values));
       return {};
     }
-    const traps = this.#protected.has(Math.floor(gpa / 4096));
+    const traps = this.#protected.has(Math.floor(gpa / PAGE_SIZE));
     const bytes = leBytes([BigInt(op.val), 0n]).subarray(0, op.bytes);
     let rc = 0;
     // A store beyond RAM reaches nothing and traps nowhere.
@@ -207,11 +207,12 @@ export class TracePlayer {
     return traps ? { trap: true, rc } : { trap: false };
   }
 
-  /** Stores behind the engine's back; what is beyond RAM reaches nothing. */
-  async #poke(gpa: number, bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.length; done += MAX_POKE) {
-      const part = bytes.subarray(done, done + MAX_POKE);
-      await this.#quiet(() => this.#client.call("debug_poke", gpa + done, part));
+  /** Stores behind the engine's back, in parts of at most `most` bytes; what is beyond RAM reaches nothing. */
+  async #poke(gpa: number, bytes: Uint8Array, most = MAX_POKE): Promise<void> {
+    for (let done = 0; done < bytes.length; done += most) {
+      const part = bytes.subarray(done, done + most);
+      const { rc } = await this.#rc(() => this.#client.call("debug_poke", gpa + done, part));
+      if (rc !== 0 && part.length > VALUE_BYTES) await this.#poke(gpa + done, part, VALUE_BYTES);
     }
   }
 

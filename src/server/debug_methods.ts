@@ -10,7 +10,7 @@ import { engineState } from "../inspect/state.ts";
 import { entryText, flagsText, targetText } from "../inspect/target.ts";
 import { COUNTED_FAULTS, type CountedFault, FRAME_FAULTS, type FrameFault } from "../vgpu/fault_injection.ts";
 import { rootLanes } from "./engine_methods.ts";
-import type { Handlers } from "./handlers.ts";
+import { asRpcError, type Handlers } from "./handlers.ts";
 import type { ServedDevice, ServedDeviceOptions } from "./served_device.ts";
 
 /** The names of these methods. */
@@ -34,14 +34,12 @@ export function debugMethods(served: ServedDevice): Handlers<DebugMethod> {
   const observed = new ObservedGgtt(served);
   return {
     debug_init(config) {
-      try {
-        const device = served.replace(deviceOptions(config));
+      asRpcError(() => {
+        const options = deviceOptions(config);
         const pages = number(config, "ramPages", 0, MAX_DEBUG_RAM_PAGES);
-        if (pages > 0) device.ram.map({ gpa: 0, size: pages * PAGE_SIZE });
-      } catch (error) {
-        if (error instanceof RangeError) throw new RpcError("EINVAL", `debug_init: ${error.message}`);
-        throw error;
-      }
+        const device = served.replace(options);
+        if (pages > 0) device.mapRam({ gpa: 0, size: pages * PAGE_SIZE });
+      });
       observed.forget();
     },
     debug_inject: (fault) => inject(served, fault),

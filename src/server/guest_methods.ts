@@ -7,9 +7,8 @@
 import { RpcError } from "../../protocol/errors.ts";
 import { fromLanes, highLane, lowLane } from "../../protocol/u64.ts";
 import { OK } from "../gtt/errno.ts";
-import { RamError } from "../memory/ram_error.ts";
 import { isAccess, REGION_SIZES } from "../vgpu/vgpu.ts";
-import type { Handlers } from "./handlers.ts";
+import { asRpcError, type Handlers } from "./handlers.ts";
 import type { ServedDevice } from "./served_device.ts";
 
 /** The names of these methods. */
@@ -89,14 +88,4 @@ function noRam(what: string, gpa: number, length: number): RpcError {
       what === "write" ? "writable " : ""
     }guest RAM; add it with ram_map first`,
   );
-}
-
-/** Runs a request about guest RAM; what is wrong with it goes to the peer. */
-function asRpcError<T>(run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    if (error instanceof RamError) throw new RpcError(error.code, error.message);
-    throw error;
-  }
 }

@@ -60,10 +60,7 @@ export class ServedDevice {
   /** The VMM is gone: whatever its guest left behind goes too, and the next one finds a fresh device. */
   renew(): void {
     this.vmm = null;
-    this.#forgetVmm();
-    this.#device[Symbol.dispose]();
-    this.#device = this.#make(this.#options);
-    this.#device.init();
+    this.replace(this.#options).init();
   }
 
   /** The address space with this handle. @throws {RpcError} ENOENT if there is none (any more). */
@@ -87,6 +84,7 @@ export class ServedDevice {
 
   /** Makes a page track for the VMM: each store to the frame is told it as `tracked_write`. @returns Its handle. */
   addTrack(gfn: number): number {
+    if (this.userTracks.size >= MAX_USER_TRACKS) this.#dropDeadTracks();
     if (this.userTracks.size >= MAX_USER_TRACKS) {
       throw new RpcError("ENOMEM", `there are ${MAX_USER_TRACKS} page tracks already: clean some first`);
     }
@@ -104,6 +102,13 @@ export class ServedDevice {
     const { gtt } = this.#device.vgpu;
     if (space !== "ggtt") return gtt.gmaToGpa(this.mm(space), lo, hi);
     return hi === 0 ? gtt.ggttGmaToGpa(lo) : INVALID_ADDR;
+  }
+
+  /** Forgets tracks that failsafe mode or initialising anew ended. */
+  #dropDeadTracks(): void {
+    for (const [id, track] of this.userTracks) {
+      if (!track.registered) this.userTracks.delete(id);
+    }
   }
 
   #forgetVmm(): void {

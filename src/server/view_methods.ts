@@ -32,6 +32,7 @@ export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
         outOfSyncPages: oos.outOfSync.size,
         freeOosPages: gvt.oosPool?.free ?? 0,
         ramRegions: ram.regions.length,
+        failedNotifications: served.vmm?.failedNotifications ?? 0,
       };
     },
     state() {
