@@ -15,13 +15,22 @@ import { Progress } from "./progress.ts";
 import { print, say } from "./terminal.ts";
 import { EXIT_FAILED, EXIT_OK, UsageError } from "./usage.ts";
 
-const RECORDING = "examples/debian-6.1-i915.jsonl.gz";
+const RECORDING = new URL("../../examples/debian-6.1-i915.jsonl.gz", import.meta.url);
 /** Within the project's folder, where the demo may write. */
 const FOLDER = ".run";
 const SOCKET = `${FOLDER}/demo.sock`;
+const DEMO_USAGE = `Usage: deno task demo
+
+Starts a device on ${FOLDER}/demo.sock, attaches to it as a VMM would, replays what a stock Debian guest did to such a device,
+and checks every translation against the guest's own tables. Exit status 1 if any is wrong.
+`;
 
 /** Runs `demo`. @returns The exit status. @throws {UsageError} When it is given anything. */
 export async function demo(args: readonly string[]): Promise<number> {
+  if (args[0] === "--help") {
+    print(DEMO_USAGE);
+    return EXIT_OK;
+  }
   if (args.length > 0) throw new UsageError(`demo takes no options: got ${JSON.stringify(args[0])}`);
   const events = parseRecording(await readLines(RECORDING));
   await Deno.mkdir(FOLDER, { recursive: true });

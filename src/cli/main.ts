@@ -37,9 +37,15 @@ async function main([name = "", ...args]: readonly string[]): Promise<number> {
       say(error.message);
       return EXIT_USAGE;
     }
-    say(error);
+    // The host's refusals say what they are about; anything else is a bug, and its trace is what helps.
+    say(isHostError(error) ? `Cannot go on: ${error.message}` : error);
     return EXIT_FAILED;
   }
+}
+
+/** Whether the system, or a permission that was not given, stopped the command. */
+function isHostError(error: unknown): error is Error {
+  return Object.values(Deno.errors).some((kind) => error instanceof kind);
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

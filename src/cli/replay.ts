@@ -34,7 +34,9 @@ export async function replay(args: readonly string[]): Promise<number> {
     string: ["socket-path", "_"],
     boolean: ["json", "help"],
     unknown: (arg) => {
-      if (arg.startsWith("-")) throw new UsageError(`replay does not know ${arg}: see replay --help`);
+      if (arg.startsWith("-")) {
+        throw new UsageError(`replay does not know ${arg}: see deno task replay --help`);
+      }
     },
   });
   if (parsed["help"] === true) {
@@ -44,6 +46,7 @@ export async function replay(args: readonly string[]): Promise<number> {
   const files = parsed._.map(String);
   if (files.length === 0) throw new UsageError(`replay needs a file\n\n${REPLAY_USAGE}`);
   const given = parsed["socket-path"];
+  if (given === "") throw new UsageError("--socket-path needs a value: see deno task replay --help");
   const outcomes = typeof given === "string" ? await playAll(given, files) : await playOnOwnDevice(files);
   const failed = outcomes.filter(isFailed).length;
   if (parsed["json"] === true) {

@@ -59,9 +59,12 @@ export async function start(args: readonly string[]): Promise<number> {
   return EXIT_OK;
 }
 
-/** Where a device listens if it is not told. */
+/** Where a device listens if it is not told: in the user's own folder for such things, if it is known. */
 export function defaultSocketPath(): string {
-  return `${Deno.env.get("XDG_RUNTIME_DIR") ?? "/tmp"}/vgtt.sock`;
+  const variable = "XDG_RUNTIME_DIR";
+  const mayRead = Deno.permissions.querySync({ name: "env", variable }).state === "granted";
+  const folder = mayRead ? Deno.env.get(variable) ?? "" : "";
+  return `${folder === "" ? "/tmp" : folder}/vgtt.sock`;
 }
 
 function makeService({ vgpu, oos, debug }: StartOptions, log: Log): DeviceService {
@@ -69,7 +72,7 @@ function makeService({ vgpu, oos, debug }: StartOptions, log: Log): DeviceServic
     return new DeviceService({ ...vgpu, oos }, debug, log);
   } catch (error) {
     if (error instanceof RangeError) {
-      throw new UsageError(`the options do not fit together: ${error.message}`);
+      throw new UsageError(`Cannot make such a vGPU: ${error.message}`);
     }
     throw error;
   }

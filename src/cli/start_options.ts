@@ -19,7 +19,7 @@ Runs the device until SIGTERM or SIGINT.
   --socket-mode MODE     permission bits of the socket, octal (default 0600)
   --pid-file PATH        write the process id there, removed at the end
   --log KEY=VALUE,…      format=text|json, level=debug|info|warn|error (default format=text,level=info)
-  --device ID            PCI device id (default 0x1912)
+  --device ID            PCI device id, hexadecimal (default 0x1912)
   --aperture SIZE[@BASE] the vGPU's part of the aperture (default 64M@64M)
   --hidden SIZE[@BASE]   the vGPU's hidden graphics memory (default 384M@640M)
   --fences N             fence registers, 0..32 (default 4)
@@ -83,6 +83,8 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
     : parsed["help"] === true
     ? "help"
     : null;
+  const valued = args.find((arg) => BOOLEANS.some((name) => arg.startsWith(`--${name}=`)));
+  if (print === null && valued !== undefined) throw new UsageError(`${valued}: this option takes no value`);
   // Asked what it can do, a device process ignores everything else.
   if (print === null && strangers.length > 0) {
     throw new UsageError(`start does not know ${JSON.stringify(strangers[0])}: see deno task start --help`);
@@ -97,6 +99,11 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
   const socketPath = text("socket-path");
   const fd = text("fd");
   if (socketPath !== null && fd !== null) throw new UsageError("--socket-path and --fd exclude each other");
+  if (fd !== null && text("socket-mode") !== null) {
+    throw new UsageError(
+      "--socket-mode is for a socket that the device makes: with --fd it has its mode already",
+    );
+  }
   return {
     print,
     socketPath: fd === null && print === null ? socketPath ?? defaultSocket() : null,
@@ -116,7 +123,7 @@ function vgpuOptions(text: (name: typeof STRINGS[number]) => string | null): Vgp
   const aperture = window("aperture", text("aperture"), DEFAULT_VGPU.apertureSize, DEFAULT_VGPU.apertureBase);
   const hidden = window("hidden", text("hidden"), DEFAULT_VGPU.hiddenSize, DEFAULT_VGPU.hiddenBase);
   return {
-    deviceId: device === null ? DEFAULT_VGPU.deviceId : integer("device", device),
+    deviceId: device === null ? DEFAULT_VGPU.deviceId : pciId("device", device),
     apertureSize: aperture.size,
     apertureBase: aperture.base,
     hiddenSize: hidden.size,
@@ -132,6 +139,15 @@ function integer(name: string, text: string): number {
     throw new UsageError(`--${name} must be a number: got ${JSON.stringify(text)}`);
   }
   return value;
+}
+
+/** A PCI id: hexadecimal, as everywhere, with or without 0x. */
+function pciId(name: string, text: string): number {
+  const [, digits] = /^(?:0x)?([0-9a-f]{1,4})$/i.exec(text) ?? [];
+  if (digits === undefined) {
+    throw new UsageError(`--${name} must be a PCI id such as 0x1912: got ${JSON.stringify(text)}`);
+  }
+  return parseInt(digits, 16);
 }
 
 /** Permission bits in octal. */
@@ -152,14 +168,17 @@ function window(
   if (text === null) return { size, base };
   const [sizeText, baseText, ...more] = text.split("@");
   if (more.length > 0) throw new UsageError(`--${name} must be SIZE[@BASE]: got ${JSON.stringify(text)}`);
-  return { size: bytes(name, sizeText!), base: baseText === undefined ? base : bytes(name, baseText) };
+  return {
+    size: bytes(name, sizeText!, text),
+    base: baseText === undefined ? base : bytes(name, baseText, text),
+  };
 }
 
 /** A number of bytes: an integer, or one with K, M or G. */
-function bytes(name: string, text: string): number {
+function bytes(name: string, text: string, whole: string): number {
   const [, digits, unit] = /^(0x[0-9a-f]+|\d+)([KMG]?)$/i.exec(text) ?? [];
   if (digits === undefined) {
-    throw new UsageError(`--${name} must be a size such as 64M or 0x4000000: got ${JSON.stringify(text)}`);
+    throw new UsageError(`--${name} must be SIZE[@BASE], such as 64M@128M: got ${JSON.stringify(whole)}`);
   }
   const factor = { "": 1, K: 1024, M: MIB, G: 1024 * MIB }[unit!.toUpperCase()]!;
   return Number(digits) * factor;

@@ -6,6 +6,7 @@
 
 import { toText } from "@std/streams";
 import { connect } from "../../protocol/connect.ts";
+import { RpcError } from "../../protocol/errors.ts";
 import { PAGE_SIZE } from "../gtt/entry.ts";
 import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
 import { type CheckResult, checkTranslations, type GuestKnowledge } from "../inspect/check.ts";
@@ -43,9 +44,9 @@ export interface RecordingResult {
 }
 
 /** Reads a file, unpacking it if its name ends in `.gz`, as lines that are not empty. */
-export async function readLines(path: string): Promise<string[]> {
+export async function readLines(path: string | URL): Promise<string[]> {
   const file = await Deno.open(path);
-  const stream = path.endsWith(".gz")
+  const stream = String(path).endsWith(".gz")
     ? file.readable.pipeThrough(new DecompressionStream("gzip"))
     : file.readable;
   return (await toText(stream)).split("\n").filter((line) => line !== "");
@@ -60,7 +61,7 @@ export async function readLines(path: string): Promise<string[]> {
  */
 export async function replayFile(socket: string, path: string): Promise<ReplayResult> {
   const lines = await readLines(path);
-  await using client = await connect(socket, { role: "vmm", client: "replay" });
+  await using client = await attach(socket);
   if (!isRecording(lines[0] ?? "")) {
     const trace = parseTrace(lines.join("\n"));
     return { kind: "trace", steps: trace.steps.length, differences: await playTrace(client, trace) };
@@ -81,6 +82,18 @@ export async function replayFile(socket: string, path: string): Promise<ReplayRe
     differences.push({ line: 0, text });
   }
   return { kind: "recording", steps: events.length, differences };
+}
+
+/** Connects as a VMM. @throws {Error} Naming the socket, if nobody listens there. */
+async function attach(socket: string): Promise<Client> {
+  try {
+    return await connect(socket, { role: "vmm", client: "replay" });
+  } catch (cause) {
+    if (cause instanceof RpcError) throw cause;
+    throw new Error(`Cannot connect to ${socket}: ${cause instanceof Error ? cause.message : cause}`, {
+      cause,
+    });
+  }
 }
 
 /** Reads the events of a recording. @throws {Error} Naming the first line that is not of the format. */

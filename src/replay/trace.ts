@@ -206,11 +206,26 @@ export interface TraceFile {
  * @throws SyntaxError or Error when a line is not JSON or not of the format.
  */
 export function parseTrace(text: string): TraceFile {
-  const [first, ...rest] = text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
+  const [first, ...rest] = text.split("\n").filter((line) => line !== "").map(parseLine);
   if (first?.config === undefined) throw new Error("Cannot read trace: the first line has no config");
-  const bad = rest.findIndex((line) => line.op?.op === undefined || line.expect === undefined);
-  if (bad >= 0) throw new Error(`Cannot read trace: line ${bad + 2} has no op or no expect`);
-  return { config: first.config, steps: rest };
+  const steps = rest.map(({ op, expect }, index) => {
+    if (op?.op === undefined || expect === undefined) {
+      throw new Error(`Cannot read trace: line ${index + 2} has no op or no expect`);
+    }
+    return { op, expect };
+  });
+  return { config: first.config, steps };
+}
+
+/** A line of a trace whose shape is not checked yet. */
+type RawLine = Partial<TraceStep> & { readonly config?: TraceConfig };
+
+function parseLine(line: string, index: number): RawLine {
+  try {
+    return JSON.parse(line) as RawLine;
+  } catch (cause) {
+    throw new Error(`Cannot read trace: line ${index + 1} is not JSON`, { cause });
+  }
 }
 
 /**

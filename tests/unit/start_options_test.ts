@@ -65,9 +65,9 @@ Deno.test("parseStartOptions() reads sizes of gigabytes exactly", () => {
   assertEquals(parse("--hidden", "3G@1G").vgpu.hiddenSize, 3 * 2 ** 30);
 });
 
-Deno.test("parseStartOptions() reads the device id, decimal or hexadecimal", () => {
+Deno.test("parseStartOptions() reads the device id as hexadecimal, with or without 0x", () => {
   assertEquals(parse("--device", "0x5912").vgpu.deviceId, 0x5912);
-  assertEquals(parse("--device", "22802").vgpu.deviceId, 0x5912);
+  assertEquals(parse("--device", "5912").vgpu.deviceId, 0x5912);
 });
 
 Deno.test("parseStartOptions() prints capabilities or help whatever else is wrong with the values", () => {
@@ -91,10 +91,12 @@ for (
     [["--socket-mode", "0o600"], "octal"],
     [["--socket-mode", "0888"], "octal"],
     [["--socket-mode", "77777"], "octal"],
-    [["--aperture", "1T"], "--aperture must be a size"],
-    [["--aperture=-1"], "--aperture must be a size"],
-    [["--hidden", "@1M"], "--hidden must be a size"],
-    [["--hidden", "1M@"], "--hidden must be a size"],
+    [["--oos=false"], "--oos=false: this option takes no value"],
+    [["--fd", "3", "--socket-mode", "0660"], "--socket-mode is for a socket that the device makes"],
+    [["--aperture", "1T"], "--aperture must be SIZE[@BASE]"],
+    [["--aperture=-1"], "--aperture must be SIZE[@BASE]"],
+    [["--hidden", "@1M"], "--hidden must be SIZE[@BASE]"],
+    [["--hidden", "1M@"], "--hidden must be SIZE[@BASE]"],
     [["--hidden", "1M@2M@3M"], "--hidden must be SIZE[@BASE]"],
     [["--fences", "four"], "--fences must be a number"],
   ] as const
