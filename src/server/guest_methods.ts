@@ -23,6 +23,9 @@ export type GuestMethod =
   | "page_wrote"
   | "reset";
 
+/** The device's own entries under `/proc`: its log and its sockets are no guest RAM. */
+const OWN_PROCESS = new RegExp(`^/+proc/+(?:self|thread-self|${Deno.pid})(?:/|$)`);
+
 /** The handlers of these methods. */
 export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
   const value = new Uint32Array(2);
@@ -46,6 +49,12 @@ export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
       }
     },
     ram_map(options) {
+      if (OWN_PROCESS.test(options.path ?? "")) {
+        throw new RpcError(
+          "EACCES",
+          "the path leads into the device's own process: name yours, by its number",
+        );
+      }
       return asRpcError(() => {
         const { kind, mfn } = served.device.mapRam(options);
         return { kind, mfn };

@@ -183,3 +183,13 @@ Deno.test("a leaf may lead to the page of its own tables", async () => {
   assertEquals(await shadow(vmm), "0x100064");
   assertContained(device.service);
 });
+
+for (
+  const path of ["/proc/self/fd/2", "//proc//self/exe", "/proc/thread-self/fd/1", `/proc/${Deno.pid}/fd/2`]
+) {
+  Deno.test(`ram_map refuses ${path.replace(String(Deno.pid), "OWN-PID")}, the device's own`, async () => {
+    await using device = await Attached.start({ ram: 0 });
+    const { code, message } = await refusal(device.vmm.call("ram_map", { gpa: 0, size: 4096, path }));
+    assertEquals(code, "EACCES", message);
+  });
+}
