@@ -189,7 +189,6 @@ export class Bar0 {
   }
 
   #readPvinfo(offset: number, size: number, out: Uint32Array): void {
-    this.pvinfo.isGuestAware = true;
     if (!this.pvinfo.isReadable(offset, size)) this.#counters.badPvinfoReads++;
     for (let i = 0; i < size; i++) out[i >> 2]! |= this.pvinfo.readByte(offset + i) << (8 * (i & 3));
   }

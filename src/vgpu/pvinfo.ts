@@ -88,8 +88,6 @@ export class Pvinfo {
   readonly #view = new DataView(this.#bytes.buffer);
   /** The PDP registers, eight lanes: the roots that a notification is about. */
   readonly roots: Uint32Array = new Uint32Array(this.#bytes.buffer, PVINFO_PDP, 8);
-  /** Whether the guest has read the page, and so knows that it is a guest. */
-  isGuestAware = false;
 
   /**
    * The page in its reset state.
@@ -118,7 +116,6 @@ export class Pvinfo {
    */
   reset(): void {
     const { apertureBase, apertureSize, hiddenBase, hiddenSize, fences } = this.#config;
-    this.isGuestAware = false;
     this.#bytes.fill(0);
     const registers: readonly (readonly [number, number])[] = [
       [0x000, MAGIC_LO],
