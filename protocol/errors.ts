@@ -11,14 +11,12 @@ export const ERRNO = {
   EPERM: 1,
   /** No such mm, track or region of RAM. */
   ENOENT: 2,
-  /** A failure inside the device that is no fault of the caller. */
+  /** The host failed a `ram_map` in a way nobody foresaw, or an error inside the device, which ends the session. */
   EIO: 5,
   /** A frame could not be translated. */
   ENXIO: 6,
   /** The result is larger than one message may be. */
   E2BIG: 7,
-  /** A file could not be used. */
-  EBADF: 9,
   /** A cap is reached, or nothing could be reclaimed. */
   ENOMEM: 12,
   /** Outside the vGPU's windows, or a file that may not be opened. */
@@ -35,20 +33,14 @@ export const ERRNO = {
   EINVAL: 22,
   /** The process has no file descriptor left. */
   EMFILE: 24,
-  /** Larger than the file behind it. */
-  EFBIG: 27,
-  /** There are as many as there can be. */
+  /** There are as many regions of RAM as there can be. */
   ENOSPC: 28,
-  /** Out of the range of a type. */
-  ERANGE: 34,
   /** No such method. */
   ENOSYS: 38,
   /** Not this protocol: a malformed stream, or a call before `hello`. */
   EPROTO: 71,
   /** A message, string or byte array above its limit. */
   EMSGSIZE: 90,
-  /** Not supported by this kind of memory or device. */
-  EOPNOTSUPP: 95,
 } as const;
 
 /** A name of {@linkcode ERRNO}. */

@@ -168,7 +168,7 @@ export const METHODS = {
   ),
   page_wrote: method(
     "vmm",
-    [gpa, param("size", u32)],
+    [gpa, param("size", uint(0, MAX_BYTES))],
     int,
     "The VMM trapped a store that already reached shared RAM: only the page tracks. Result as mem_write.",
   ),

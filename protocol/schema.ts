@@ -7,7 +7,7 @@
  * @module
  */
 
-import { MAX_ADDRESS, MAX_FRAME, MAX_STRING_BYTES } from "./limits.ts";
+import { MAX_ADDRESS, MAX_FRAME, MAX_PATH_BYTES } from "./limits.ts";
 
 /** A shape whose values have the TypeScript type `T`. */
 export interface Schema<T> {
@@ -44,6 +44,8 @@ export type RecordOf<F extends Fields> =
 /** The TypeScript type of an {@linkcode optional} field's value. */
 export type OptionalTypeOf<O> = O extends OptionalField<infer T> ? T : never;
 
+const encoder = new TextEncoder();
+
 /** Peer-supplied text in a message is cut to this many characters: enough to recognise a typing mistake. */
 const QUOTED_CHARACTERS = 40;
 
@@ -61,6 +63,11 @@ export function describe(value: unknown): string {
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === "object") return "a map";
   return String(value);
+}
+
+/** Bytes of a text in UTF-8. */
+function utf8Length(text: string): number {
+  return encoder.encode(text).length;
 }
 
 function leaf<T>(type: string, fits: (value: unknown) => boolean, rule = type): Schema<T> {
@@ -291,11 +298,11 @@ export const nil: Schema<null> = leaf("nil", (v) => v === null);
 export const bool: Schema<boolean> = leaf("bool", (v) => typeof v === "boolean");
 /** Text; its length in bytes is bounded by the scan (`limits.ts`). */
 export const string: Schema<string> = leaf("string", (v) => typeof v === "string");
-/** A path: text without NUL, which no system call could take. */
+/** A path that a system call can take and that means the same in every process: absolute. */
 export const path: Schema<string> = leaf(
   "path",
-  (v) => typeof v === "string" && v.length > 0 && v.length <= MAX_STRING_BYTES && !v.includes("\0"),
-  "a path without NUL",
+  (v) => typeof v === "string" && v.startsWith("/") && utf8Length(v) <= MAX_PATH_BYTES && !v.includes("\0"),
+  `an absolute path of at most ${MAX_PATH_BYTES} bytes without NUL`,
 );
 /** Anything a message can carry. */
 export const value: Schema<unknown> = leaf("value", (v) => v !== undefined);

@@ -13,6 +13,11 @@ import { type Connection, type Listener, ListenError } from "./listener.ts";
 /**
  * Listens on an inherited descriptor.
  *
+ * `node:net` stops accepting for good, and tells nobody, when it accepts while no descriptor is free; it cannot be made
+ * to begin anew. So after each connection, and now and then, the listener looks whether one is free. If not, accepting
+ * is over: {@linkcode Listener.accept} fails with a {@linkcode ListenError}, as it does for any error of the socket.
+ * The look needs `--allow-read` for `/dev/null` and is left out without.
+ *
  * @param fd A Unix stream socket that already listens; closed by {@linkcode Listener.close}.
  * @returns The listener. It has no file, so it removes none.
  * @throws {ListenError} If the descriptor is not such a socket.
@@ -27,15 +32,36 @@ export async function listenInherited(fd: number): Promise<Listener> {
     throw new ListenError(`Cannot listen on descriptor ${fd}: not a number`);
   }
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  const listener = new InheritedListener(`descriptor ${fd}`, server);
   await new Promise<void>((resolve, reject) => {
     server.once(
       "error",
       (error) => reject(new ListenError(`Cannot listen on descriptor ${fd}: ${error.message}`)),
     );
-    server.listen({ fd }, resolve);
+    server.listen({ fd }, () => {
+      server.removeAllListeners("error");
+      resolve();
+    });
   });
-  return listener;
+  return new InheritedListener(`descriptor ${fd}`, server);
+}
+
+/** How often the listener looks whether a descriptor is free, milliseconds. */
+const LOOK_INTERVAL = 1000;
+
+/** Whether this process can open one more file; `true` if it may not try. */
+function isDescriptorFree(): boolean {
+  try {
+    Deno.openSync("/dev/null").close();
+    return true;
+  } catch (error) {
+    return error instanceof Deno.errors.NotCapable || error instanceof Deno.errors.NotFound;
+  }
+}
+
+/** Somebody who waits for a connection. */
+interface Waiter {
+  readonly resolve: (connection: Connection | null) => void;
+  readonly reject: (error: ListenError) => void;
 }
 
 class InheritedListener implements Listener {
@@ -43,33 +69,53 @@ class InheritedListener implements Listener {
   readonly #server: Server;
   /** Connections that nobody has accepted yet, or whoever waits for one; never both. */
   readonly #arrived: Connection[] = [];
-  readonly #waiting: ((connection: Connection | null) => void)[] = [];
+  readonly #waiting: Waiter[] = [];
+  readonly #look: ReturnType<typeof setInterval>;
+  #failure: ListenError | null = null;
   #isClosed = false;
 
   constructor(name: string, server: Server) {
     this.name = name;
     this.#server = server;
-    server.on("connection", (socket) => {
-      const connection = new SocketConnection(socket);
-      const waiter = this.#waiting.shift();
-      if (waiter === undefined) this.#arrived.push(connection);
-      else waiter(connection);
-    });
+    server.on("connection", (socket) => this.#arrive(new SocketConnection(socket)));
+    server.on("error", (error) => this.#fail(error.message));
+    this.#look = setInterval(() => this.#checkDescriptors(), LOOK_INTERVAL);
   }
 
   accept(): Promise<Connection | null> {
     const connection = this.#arrived.shift();
     if (connection !== undefined) return Promise.resolve(connection);
     if (this.#isClosed) return Promise.resolve(null);
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    clearInterval(this.#look);
     this.#server.close();
     for (const connection of this.#arrived.splice(0)) connection.close();
-    for (const waiter of this.#waiting.splice(0)) waiter(null);
+    for (const { resolve } of this.#waiting.splice(0)) resolve(null);
+  }
+
+  #arrive(connection: Connection): void {
+    const waiter = this.#waiting.shift();
+    if (waiter === undefined) this.#arrived.push(connection);
+    else waiter.resolve(connection);
+    this.#checkDescriptors();
+  }
+
+  #checkDescriptors(): void {
+    if (!isDescriptorFree()) this.#fail("no file descriptor is free");
+  }
+
+  /** Accepting is over. Connections that have arrived are still given out. */
+  #fail(why: string): void {
+    if (this.#failure !== null || this.#isClosed) return;
+    clearInterval(this.#look);
+    this.#failure = new ListenError(`No more connections are accepted on ${this.name}: ${why}`);
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#failure);
   }
 }
 

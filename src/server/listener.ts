@@ -40,26 +40,30 @@ export interface ListenOptions {
 const DEFAULT_MODE = 0o600;
 /** `sockaddr_un.sun_path` has 108 bytes on Linux and ends with a NUL; elsewhere it is shorter still. */
 const SUN_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
-/** The folder in which a socket is made ready, and the socket in it. */
-const STAGE_SUFFIX = ".d", STAGE_SOCKET = "/s";
+/**
+ * Beside a socket NAME, the folder in which it is made ready, and the socket in it. Nobody else has a name like that
+ * by convention, as `NAME.d` would be.
+ */
+const STAGE_PREFIX = ".", STAGE_SUFFIX = ".stage", STAGE_SOCKET = "s";
 /** A stage this old was left by a process that died while starting, milliseconds. */
 const STALE_STAGE = 10_000;
 
 /**
  * Listens on a Unix socket.
  *
- * The socket is bound in a folder of its own that nobody else can enter (`PATH.d`), gets its mode there and is then
- * moved to its place: at no time does a socket with another mode exist at the path, and a stale one is replaced in
+ * The socket is bound in a folder of its own that nobody else can enter (`.NAME.stage` beside it), gets its mode there and is
+ * then moved to its place: at no time does a socket with another mode exist at the path, and a stale one is replaced in
  * one step. The folder is also the lock between two devices that start at once. The usual alternative, the umask,
  * belongs to the whole process and takes `--allow-sys`.
  *
- * Needs `--allow-read` and `--allow-write` for the path's folder and `--allow-net` for `unix:PATH` and
- * `unix:PATH.d/s`.
+ * Needs `--allow-read` and `--allow-write` for the path's folder and `--allow-net` for `unix:FOLDER/NAME` and
+ * `unix:FOLDER/.NAME.stage/s`.
  *
  * @param path Where. A socket file that nobody listens on is taken over.
  * @param options The mode.
  * @returns The listener.
- * @throws {ListenError} If the path is too long, in use, taken by something that is no socket, or not permitted.
+ * @throws {ListenError} If the path is too long, in use, taken by something that is no socket, or not permitted; or if
+ * there is something at `.NAME.stage` that no device has left there.
  *
  * @example
  * ```ts ignore
@@ -70,20 +74,19 @@ export async function listenUnix(
   path: string,
   { mode = DEFAULT_MODE }: ListenOptions = {},
 ): Promise<UnixListener> {
-  const stage = path + STAGE_SUFFIX;
-  const most = SUN_PATH_BYTES - STAGE_SUFFIX.length - STAGE_SOCKET.length;
-  const length = new TextEncoder().encode(path).length;
-  if (length === 0 || path.includes("\0")) throw refused(path, "this is no path");
-  if (length > most) {
-    throw refused(path, `the path has ${length} bytes: a Unix socket can have ${most}`);
-  }
+  const bytes = (text: string) => new TextEncoder().encode(text).length;
+  const most = SUN_PATH_BYTES - bytes(`${STAGE_PREFIX}${STAGE_SUFFIX}/${STAGE_SOCKET}`);
+  if (path === "" || path.includes("\0")) throw refused(path, "this is no path");
+  if (bytes(path) > most) throw refused(path, `the path has ${bytes(path)} bytes: it can have ${most}`);
+  const name = path.lastIndexOf("/") + 1;
+  const stage = path.slice(0, name) + STAGE_PREFIX + path.slice(name) + STAGE_SUFFIX;
   try {
     lockStage(path, stage);
     try {
       await checkFree(path);
       return publish(path, stage, mode);
     } finally {
-      Deno.removeSync(stage, { recursive: true });
+      removeStage(stage);
     }
   } catch (error) {
     if (error instanceof ListenError) throw error;
@@ -99,11 +102,30 @@ function lockStage(path: string, stage: string): void {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
   }
   const { mtime, isDirectory } = Deno.lstatSync(stage);
-  if (!isDirectory || mtime === null || Date.now() - mtime.getTime() < STALE_STAGE) {
+  if (!isDirectory || [...Deno.readDirSync(stage)].some((entry) => !isBound(stage, entry.name))) {
+    throw refused(
+      path,
+      `${stage} is in the way: no device made what is there; move it or choose another path`,
+    );
+  }
+  if (mtime === null || Date.now() - mtime.getTime() < STALE_STAGE) {
     throw refused(path, `in use: another device is starting (${stage})`);
   }
-  Deno.removeSync(stage, { recursive: true });
+  removeStage(stage);
   Deno.mkdirSync(stage, { mode: 0o700 });
+}
+
+/** Whether a name in a stage is that of the socket which is made ready there. */
+function isBound(stage: string, name: string): boolean {
+  return name === STAGE_SOCKET && Deno.lstatSync(`${stage}/${name}`).isSocket === true;
+}
+
+/** Removes a stage, with nothing in it but its socket: whatever else there is makes this fail. */
+function removeStage(stage: string): void {
+  for (const { name } of Deno.readDirSync(stage)) {
+    if (isBound(stage, name)) Deno.removeSync(`${stage}/${name}`);
+  }
+  Deno.removeSync(stage);
 }
 
 /** Makes sure that what is at the path, if anything, is a socket that nobody listens on. */
@@ -120,7 +142,7 @@ async function checkFree(path: string): Promise<void> {
 
 /** Binds, sets the mode, and moves the socket to its place. */
 function publish(path: string, stage: string, mode: number): UnixListener {
-  const bound = stage + STAGE_SOCKET;
+  const bound = `${stage}/${STAGE_SOCKET}`;
   const socket = Deno.listen({ transport: "unix", path: bound });
   try {
     Deno.chmodSync(bound, mode);

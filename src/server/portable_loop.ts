@@ -1,15 +1,18 @@
 /**
  * The portable device loop: drives sessions over Deno's asynchronous sockets. It needs no FFI and runs wherever Deno
- * does; all sessions share one thread, so a session's methods never run at the same time as another's.
+ * does; all sessions share one thread, so a session's methods never run at the same time as another's. A session with
+ * more to do than fits into a turn (`turns.ts`) lets the others go first.
  *
  * @module
  */
 
 import { RpcError } from "../../protocol/errors.ts";
-import { REPLY_LIMITS } from "../../protocol/limits.ts";
+import { HELLO_GRACE, REPLY_LIMITS } from "../../protocol/limits.ts";
 import { Writer } from "../../protocol/writer.ts";
-import type { Connection, Listener } from "./listener.ts";
-import type { ByteSession, Log } from "./rpc_session.ts";
+import type { ByteSession } from "./byte_session.ts";
+import { type Connection, type Listener, ListenError } from "./listener.ts";
+import type { Log } from "./rpc_session.ts";
+import { TimedTurn, TurnQueue } from "./turns.ts";
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
@@ -19,11 +22,18 @@ export interface ServeOptions {
   readonly log?: Log;
   /** Connections at once; default {@linkcode MAX_CONNECTIONS}. */
   readonly maxConnections?: number;
+  /** How long a connection may go without `hello`, milliseconds; default {@linkcode HELLO_GRACE}. */
+  readonly helloGrace?: number;
+  /** The time, milliseconds, by which turns are measured; default `Date.now`, the clock that is read fastest. */
+  readonly now?: () => number;
 }
 
-/** Connections at once: one VMM and its observers, each with some 100 KiB of buffers. */
+/**
+ * Connections at once: one VMM and its observers. An idle one has 96 KiB of buffers; a busy one may have the largest
+ * message that is on its way in (at most 8 MiB of buffer) and out (at most `OUTPUT_LIMIT`, usually 256 KiB).
+ */
 export const MAX_CONNECTIONS = 64;
-/** How long a peer may take to read what was answered when the loop ends, milliseconds; with the rest under 1 s. */
+/** How long a peer may take to read what was answered before this end closed, milliseconds; with the rest under 1 s. */
 const DRAIN_GRACE = 500;
 /** Pause after a failed accept, milliseconds: when descriptors have run out, the failure repeats at once. */
 const ACCEPT_PAUSE = 50;
@@ -36,7 +46,8 @@ const READ_BYTES = 64 * 1024;
  * @param listener Where connections come from; closed at the end.
  * @param makeSession Makes the session of a new connection, which has the given number (1, 2, …).
  * @param options Signal, log, cap.
- * @returns Settles when every connection is closed, within a second of the signal.
+ * @returns Settles when every connection is closed, within a second of the signal unless one message takes longer.
+ * @throws {ListenError} If the listener failed for good. The connections that there were have ended by themselves.
  *
  * @example
  * ```ts
@@ -60,55 +71,72 @@ export async function serve(
   makeSession: (id: number) => ByteSession,
   options: ServeOptions = {},
 ): Promise<void> {
-  const { signal, log = () => {}, maxConnections = MAX_CONNECTIONS } = options;
+  const { signal, log = () => {}, maxConnections = MAX_CONNECTIONS, helloGrace = HELLO_GRACE } = options;
+  const now = options.now ?? Date.now;
+  const turns = new TurnQueue();
   const links = new Set<Link>();
   const running = new Set<Promise<void>>();
   let lastId = 0;
 
-  const stop = () => {
+  const closeListener = () => {
     try {
       listener.close();
     } catch (error) {
       log("error", "cannot close the listener", { listener: listener.name, error: String(error) });
     }
+  };
+  const stop = () => {
+    closeListener();
     for (const link of links) link.stop();
   };
   signal?.addEventListener("abort", stop, { once: true });
   if (signal?.aborted) stop();
 
-  for (;;) {
-    const connection = await accept(listener, log);
-    if (connection === null) break;
-    if (links.size >= maxConnections) {
-      log("warn", "connection refused: too many", { connections: links.size });
-      await refuse(connection, links.size);
-      continue;
+  try {
+    for (;;) {
+      const connection = await accept(listener, log);
+      if (connection === null) break;
+      if (links.size >= maxConnections) {
+        log("warn", "connection refused: too many", { connections: links.size });
+        await refuse(connection, links.size);
+        continue;
+      }
+      const id = ++lastId;
+      log("debug", "connected", { session: id });
+      const link = new Link(connection, makeSession(id), turns, new TimedTurn(now));
+      links.add(link);
+      const silent = setTimeout(() => {
+        if (link.closeUnlessOpen()) log("warn", "no hello: connection closed", { session: id });
+      }, helloGrace);
+      const done = link.run().catch((error) => {
+        log("debug", "connection lost", { session: id, error: String(error) });
+      }).finally(() => {
+        clearTimeout(silent);
+        link.close();
+        links.delete(link);
+        running.delete(done);
+        log("debug", "disconnected", { session: id });
+      });
+      running.add(done);
     }
-    const id = ++lastId;
-    log("debug", "connected", { session: id });
-    const link = new Link(connection, makeSession(id));
-    links.add(link);
-    const done = link.run().catch((error) => {
-      log("debug", "connection lost", { session: id, error: String(error) });
-    }).finally(() => {
-      link.close();
-      links.delete(link);
-      running.delete(done);
-      log("debug", "disconnected", { session: id });
-    });
-    running.add(done);
+  } catch (error) {
+    closeListener();
+    throw error;
+  } finally {
+    // Those who are here may stay, even if nobody else can come.
+    await Promise.all(running);
+    signal?.removeEventListener("abort", stop);
   }
-  signal?.removeEventListener("abort", stop);
-  await Promise.all(running);
 }
 
-/** The next connection; a failure to accept one is no reason to stop. */
+/** The next connection; a failure to accept one is no reason to stop, unless it is the listener's own end. */
 async function accept(listener: Listener, log: Log): Promise<Connection | null> {
   for (;;) {
     try {
       return await listener.accept();
     } catch (error) {
       log("error", "cannot accept a connection", { error: String(error) });
+      if (error instanceof ListenError) throw error;
       await new Promise((resolve) => setTimeout(resolve, ACCEPT_PAUSE));
     }
   }
@@ -130,15 +158,22 @@ async function refuse(connection: Connection, connections: number): Promise<void
 class Link {
   readonly #connection: Connection;
   readonly #session: ByteSession;
+  readonly #turns: TurnQueue;
+  readonly #turn: TimedTurn;
   readonly #buffer = new Uint8Array(READ_BYTES);
-  /** The writing that is under way, or the last one. */
+  /** The writing, and handling of what was left over, that is under way, or the last one. */
   #flushed: Promise<void> = Promise.resolve();
   #isFlushing = false;
+  /** Whether run() has come to the end of the stream. */
+  #isEnded = false;
+  #isClosed = false;
   #drainTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(connection: Connection, session: ByteSession) {
+  constructor(connection: Connection, session: ByteSession, turns: TurnQueue, turn: TimedTurn) {
     this.#connection = connection;
     this.#session = session;
+    this.#turns = turns;
+    this.#turn = turn;
     session.onOutput = () => this.#outputArose();
   }
 
@@ -149,11 +184,15 @@ class Link {
       while (!session.isClosing) {
         const count = await this.#connection.read(this.#buffer);
         if (count === null) break;
-        session.receive(this.#buffer.subarray(0, count));
+        this.#turn.begin();
+        session.receive(this.#buffer.subarray(0, count), this.#turn);
         this.#flush();
         // Writing overlaps with reading, up to the session's high-water mark.
-        while (!session.wantsInput && this.#isFlushing) await this.#flushed;
+        while (!session.wantsInput && this.#isFlushing && !session.isClosing) await this.#flushed;
       }
+      if (session.isGivenUp) return;
+      if (session.isClosing) this.#limitDrain();
+      this.#isEnded = true;
       session.end();
       this.#flush();
       await this.#flushed;
@@ -166,38 +205,60 @@ class Link {
   stop(): void {
     this.#session.close();
     this.#flush();
-    this.#drainTimer ??= setTimeout(() => this.close(), DRAIN_GRACE);
+    this.#limitDrain();
     this.#flushed.finally(() => this.close()).catch(() => {});
+  }
+
+  /** Closes the connection of a peer that has not said who it is. @returns Whether it was one. */
+  closeUnlessOpen(): boolean {
+    if (this.#session.isOpen || this.#session.isClosing) return false;
+    this.#connection.close();
+    return true;
   }
 
   /** Closes the connection. */
   close(): void {
+    this.#isClosed = true;
     clearTimeout(this.#drainTimer);
     this.#session.onOutput = null;
     this.#connection.close();
   }
 
+  /** Closes the connection in a while, whether the peer has read what it was sent or not. */
+  #limitDrain(): void {
+    if (this.#isClosed) return;
+    this.#drainTimer ??= setTimeout(() => this.close(), DRAIN_GRACE);
+  }
+
   /** Another session's call, or a timer, made output for this one. */
   #outputArose(): void {
-    // Given up for not reading: there is nothing to wait for.
-    if (this.#session.isClosed) return this.#connection.close();
+    // There is nothing to wait for, and a write that is under way may never end.
+    if (this.#session.isGivenUp) return this.#connection.close();
     this.#flush();
   }
 
-  /** Sees to it that output is written. */
+  /** Sees to it that output is written and messages that wait are handled. */
   #flush(): void {
     if (this.#isFlushing) return;
-    const first = this.#session.takeOutput();
-    if (first === null) return;
+    const first = this.#session.takeOutput(this.#turn);
+    if (first === null && !this.#session.isStalled) return;
     this.#isFlushing = true;
     this.#flushed = this.#write(first);
     // The failure is run()'s to report, when it gets there.
     this.#flushed.catch(() => this.#connection.close());
   }
 
-  async #write(first: Uint8Array<ArrayBuffer>): Promise<void> {
+  async #write(first: Uint8Array<ArrayBuffer> | null): Promise<void> {
+    const session = this.#session;
     try {
-      for (let bytes: typeof first | null = first; bytes !== null; bytes = this.#session.takeOutput()) {
+      for (let bytes = first; bytes !== null || session.isStalled; bytes = session.takeOutput(this.#turn)) {
+        if (bytes === null) {
+          await this.#turns.next();
+          this.#turn.begin();
+          continue;
+        }
+        // A peer that stopped sending may take its time to read, one that broke the stream may not.
+        if (session.isClosing && !this.#isEnded) this.#limitDrain();
         for (let sent = 0; sent < bytes.length;) {
           sent += await this.#connection.write(sent === 0 ? bytes : bytes.subarray(sent));
         }

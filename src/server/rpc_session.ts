@@ -12,6 +12,7 @@
 import { decode } from "../../protocol/codec.ts";
 import { RpcError } from "../../protocol/errors.ts";
 import {
+  HELLO_LIMITS,
   OUTPUT_HIGH_WATER,
   OUTPUT_LIMIT,
   PROTOCOL_VERSION,
@@ -33,6 +34,7 @@ import {
 import { describe, nil } from "../../protocol/schema.ts";
 import { FAULTS, NEED_MORE, peekCallId, peekType, REFUSED, Scanner } from "../../protocol/scan.ts";
 import { Writer } from "../../protocol/writer.ts";
+import type { ByteSession, Turn } from "./byte_session.ts";
 
 /** How much a log line matters. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -81,26 +83,6 @@ export interface RpcService {
   close(peer: RpcPeer): void;
 }
 
-/** What a loop drives: any session that turns bytes into bytes. */
-export interface ByteSession {
-  /** Takes bytes from the peer; they may be overwritten afterwards. Legal, and of no effect, when closing. */
-  receive(bytes: Uint8Array): void;
-  /** Bytes for the peer, valid until the next call; `null`: none now. */
-  takeOutput(): Uint8Array<ArrayBuffer> | null;
-  /** Whether the loop may read. Not while output is waiting above the high-water mark. */
-  readonly wantsInput: boolean;
-  /** Whether nothing more will be read; what {@linkcode takeOutput} still gives is to be sent. */
-  readonly isClosing: boolean;
-  /** Whether nothing more will be read or sent. */
-  readonly isClosed: boolean;
-  /** The peer sent its last byte or is lost. */
-  end(): void;
-  /** This end stops. */
-  close(): void;
-  /** Called when output arises outside of {@linkcode receive} and {@linkcode takeOutput}. */
-  onOutput: (() => void) | null;
-}
-
 /** Options of a session. */
 export interface RpcSessionOptions {
   /** A number that no other session of the process has. */
@@ -109,6 +91,8 @@ export interface RpcSessionOptions {
   readonly log?: Log;
 }
 
+/** The turn of a session that is alone in the world. */
+const ENDLESS: Turn = { isOver: () => false };
 /** An input buffer above this is not kept: one large message must not cost its size for ever. */
 const KEPT_INPUT = 64 * 1024;
 
@@ -142,7 +126,8 @@ export class RpcSession implements ByteSession, RpcPeer {
 
   readonly #service: RpcService;
   readonly #log: Log;
-  readonly #scanner = new Scanner(REQUEST_LIMITS);
+  /** Replaced at `hello`, after which the peer may send more. */
+  #scanner = new Scanner(HELLO_LIMITS);
   #role: Role | null = null;
   #failedNotifications = 0;
   #messages = 0;
@@ -154,10 +139,13 @@ export class RpcSession implements ByteSession, RpcPeer {
   #held = new Uint8Array(0);
   #heldStart = 0;
   #heldEnd = 0;
-  /** Whether handling stopped for the output's sake, so that a whole message may be held. */
+  /** Whether handling stopped for the output's or the turn's sake, so that a whole message may be held. */
   #isStalled = false;
+  /** Whether a method may be under way: the service is told of the end only after it. */
   #isHandling = false;
   #isClosing = false;
+  #isGivenUp = false;
+  #isLeft = false;
 
   /**
    * A session at its start.
@@ -181,6 +169,21 @@ export class RpcSession implements ByteSession, RpcPeer {
     return this.#failedNotifications;
   }
 
+  /** Whether the peer has said `hello`. */
+  get isOpen(): boolean {
+    return this.#role !== null;
+  }
+
+  /** Whether messages wait to be handled. */
+  get isStalled(): boolean {
+    return this.#isStalled;
+  }
+
+  /** Whether the peer let more than {@linkcode OUTPUT_LIMIT} of output pile up. */
+  get isGivenUp(): boolean {
+    return this.#isGivenUp;
+  }
+
   /** Whether the loop may read. */
   get wantsInput(): boolean {
     return !this.#isClosing && !this.#isStalled && this.#output.length < OUTPUT_HIGH_WATER;
@@ -197,29 +200,31 @@ export class RpcSession implements ByteSession, RpcPeer {
   }
 
   /**
-   * Handles what the peer sent, as far as the output's high-water mark allows; the rest waits for
+   * Handles what the peer sent, as far as the turn and the output's high-water mark allow; the rest waits for
    * {@linkcode takeOutput}.
    *
    * @param bytes Any piece of the stream.
+   * @param turn How long it may take; default: until all is handled.
    */
-  receive(bytes: Uint8Array): void {
+  receive(bytes: Uint8Array, turn: Turn = ENDLESS): void {
     if (this.#isClosing) return;
     if (this.#heldStart < this.#heldEnd) {
       this.#hold(bytes);
-      this.#handleHeld();
+      this.#handleHeld(turn);
     } else {
-      const handled = this.#handle(bytes, 0, bytes.length);
+      const handled = this.#handle(bytes, 0, bytes.length, turn);
       if (handled < bytes.length && !this.#isClosing) this.#hold(bytes.subarray(handled));
     }
   }
 
   /**
-   * Gives what is to be sent.
+   * Gives what is to be sent; if there is nothing, goes on with the messages that wait.
    *
+   * @param turn How long that may take; default: until all is handled or there is output enough.
    * @returns Bytes that stay as they are until the next call, or `null`.
    */
-  takeOutput(): Uint8Array<ArrayBuffer> | null {
-    if (this.#output.length === 0 && this.#isStalled) this.#handleHeld();
+  takeOutput(turn: Turn = ENDLESS): Uint8Array<ArrayBuffer> | null {
+    if (this.#output.length === 0 && this.#isStalled) this.#handleHeld(turn);
     if (this.#output.length === 0) return null;
     [this.#output, this.#taken] = [this.#taken, this.#output];
     this.#output.clear();
@@ -235,24 +240,22 @@ export class RpcSession implements ByteSession, RpcPeer {
   notify<N extends NoticeName>(notice: N, params: NoticeParams<N>): void {
     if (this.#isClosing) return;
     this.#output.notification(notice, params);
-    if (this.#output.length > OUTPUT_LIMIT) {
-      this.#log("warn", "the peer does not read: given up", this.#where());
-      this.#output.clear();
-      this.#shut();
-    }
+    if (this.#output.length > OUTPUT_LIMIT) this.#giveUp();
     if (!this.#isHandling) this.onOutput?.();
   }
 
   /** The peer sent its last byte or is lost. A message it left unfinished gets an error. */
   end(): void {
-    if (this.#isClosing) return;
-    if (this.#heldStart < this.#heldEnd) this.#abandon(null, "EPROTO", "The stream ended inside a message");
-    else this.#shut();
+    if (!this.#isClosing && this.#heldStart < this.#heldEnd) {
+      this.#abandon(null, "EPROTO", "The stream ended inside a message");
+    }
+    this.close();
   }
 
-  /** This end stops: what was answered is still sent. */
+  /** This end stops: what was answered is still sent, messages that wait are dropped. */
   close(): void {
     this.#shut();
+    if (!this.#isHandling) this.#leave();
   }
 
   /** Keeps bytes for later. */
@@ -270,8 +273,8 @@ export class RpcSession implements ByteSession, RpcPeer {
     this.#heldEnd += bytes.length;
   }
 
-  #handleHeld(): void {
-    this.#heldStart = this.#handle(this.#held, this.#heldStart, this.#heldEnd);
+  #handleHeld(turn: Turn): void {
+    this.#heldStart = this.#handle(this.#held, this.#heldStart, this.#heldEnd, turn);
     if (this.#heldStart < this.#heldEnd && !this.#isClosing) return;
     this.#heldStart = 0;
     this.#heldEnd = 0;
@@ -279,16 +282,16 @@ export class RpcSession implements ByteSession, RpcPeer {
   }
 
   /**
-   * Handles whole messages until they end, the output is full or the session is closing.
+   * Handles whole messages until they end, the output is full, the turn is over or the session is closing.
    *
    * @returns Where the first message begins that was not handled.
    */
-  #handle(bytes: Uint8Array, start: number, end: number): number {
+  #handle(bytes: Uint8Array, start: number, end: number, turn: Turn): number {
     this.#isHandling = true;
     this.#isStalled = false;
     let at = start;
     while (at < end && !this.#isClosing) {
-      if (this.#output.length >= OUTPUT_HIGH_WATER) {
+      if (this.#output.length >= OUTPUT_HIGH_WATER || turn.isOver()) {
         this.#isStalled = true;
         break;
       }
@@ -300,6 +303,7 @@ export class RpcSession implements ByteSession, RpcPeer {
       at += Math.max(length, 0);
     }
     this.#isHandling = false;
+    if (this.#isClosing) this.#leave();
     return at;
   }
 
@@ -342,7 +346,8 @@ export class RpcSession implements ByteSession, RpcPeer {
 
   #request(id: number, method: unknown, params: unknown): void {
     try {
-      this.#output.response(id, this.#invoke(method, params, false));
+      const result = this.#invoke(method, params, false);
+      if (!this.#isClosing) this.#output.response(id, result);
     } catch (error) {
       if (error instanceof RpcError) this.#answer(id, error);
       else this.#bug(id, error);
@@ -360,6 +365,7 @@ export class RpcSession implements ByteSession, RpcPeer {
 
   /** Answers a call with an error; one that cannot be encoded is a bug. */
   #answer(id: number, error: RpcError): void {
+    if (this.#isClosing) return;
     try {
       this.#output.error(id, error);
     } catch (failure) {
@@ -404,6 +410,7 @@ export class RpcSession implements ByteSession, RpcPeer {
     }
     const result = this.#service.open(this, hello);
     this.#role = hello.role;
+    this.#scanner = new Scanner(REQUEST_LIMITS);
     return result;
   }
 
@@ -423,19 +430,35 @@ export class RpcSession implements ByteSession, RpcPeer {
   #bug(id: number | null, error: unknown): void {
     const text = error instanceof Error ? error.stack ?? error.message : String(error);
     this.#log("error", "internal error", { ...this.#where(), error: text });
+    if (this.#isClosing) return;
     this.#output.error(id, new RpcError("EIO", "internal error, please report"));
     this.#shut();
   }
 
-  /** Takes no more input and tells the service, once. */
+  /**
+   * Ends the session for output that nobody reads. A method may be under way, this session's or another's: it must
+   * not find the service changed when it goes on, so the service is told later.
+   */
+  #giveUp(): void {
+    this.#log("warn", "output limit exceeded", { ...this.#where(), bytes: OUTPUT_LIMIT });
+    this.#isGivenUp = true;
+    this.#output.clear();
+    this.#shut();
+  }
+
+  /** Takes no more input. */
   #shut(): void {
-    if (this.#isClosing) return;
     this.#isClosing = true;
     this.#isStalled = false;
     this.#held = new Uint8Array(0);
     this.#heldStart = 0;
     this.#heldEnd = 0;
-    if (this.#role === null) return;
+  }
+
+  /** Tells the service that the peer is gone, once. No method is under way. */
+  #leave(): void {
+    if (this.#isLeft || this.#role === null) return;
+    this.#isLeft = true;
     try {
       this.#service.close(this);
     } catch (error) {
@@ -443,7 +466,8 @@ export class RpcSession implements ByteSession, RpcPeer {
     }
   }
 
-  #where(): { session: number; message: number } {
-    return { session: this.id, message: this.#messages };
+  /** The session and which of its messages. Not named "message": that is the log line's own text. */
+  #where(): { session: number; call: number } {
+    return { session: this.id, call: this.#messages };
   }
 }

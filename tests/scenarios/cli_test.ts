@@ -174,7 +174,7 @@ Deno.test("start logs a malformed stream without the peer's own text", async () 
     await conn.read(new Uint8Array(4096));
   }
   const line = await device.log.find((each) => each.includes("malformed stream"));
-  assertMatch(line, /warn malformed stream session=1 message=1/);
+  assertMatch(line, /warn malformed stream session=1 call=1/);
   assertEquals(line.includes("evil"), false);
 });
 

@@ -1,4 +1,5 @@
-// With a path: opens a listening socket there, and starts itself anew with it as descriptor 3, as service managers do.
+// With a path: opens a listening socket there, and starts itself anew with it as descriptor 3, as service managers do;
+// with a number after the path, so that it can have so many descriptors.
 // Without: a fake device on the inherited descriptor 3. Ends when its input does.
 
 import { spawn } from "node:child_process";
@@ -9,12 +10,14 @@ import { RpcSession } from "../../src/server/rpc_session.ts";
 import { FakeService } from "./protocol_fake.ts";
 
 /** Starts the device and waits for its end. */
-async function manage(path: string): Promise<void> {
+async function manage(path: string, descriptors: string): Promise<void> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(`${path}.new`, resolve));
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
   const script = new URL(import.meta.url).pathname;
-  const device = spawn(Deno.execPath(), ["run", "--quiet", "--allow-net", script], {
+  const command = 'ulimit -n "$0" && exec "$@"';
+  const run = [Deno.execPath(), "run", "--quiet", "--allow-net", "--allow-read=/dev/null", script];
+  const device = spawn("/bin/sh", ["-c", command, descriptors, ...run], {
     stdio: ["inherit", "inherit", "inherit", fd],
   });
   // The device has the socket for itself from here on; closing this server must not remove its file.
@@ -27,13 +30,18 @@ async function beDevice(): Promise<void> {
   const listener = await listenInherited(3);
   const stop = new AbortController();
   const service = new FakeService();
-  const served = serve(listener, (id) => new RpcSession(service, { id }), { signal: stop.signal });
-  await Deno.stdin.read(new Uint8Array(1));
-  stop.abort();
-  await served;
+  const served = serve(listener, (id) => new RpcSession(service, { id }), {
+    signal: stop.signal,
+    log: (level, message, fields) => {
+      const line = `${level} ${message} ${JSON.stringify(fields)}\n`;
+      if (level === "error") Deno.stderr.writeSync(new TextEncoder().encode(line));
+    },
+  });
+  Deno.stdin.read(new Uint8Array(1)).then(() => stop.abort());
+  await served.catch(() => Deno.exit(1));
 }
 
 if (import.meta.main) {
-  const [path] = Deno.args;
-  await (path === undefined ? beDevice() : manage(path));
+  const [path, descriptors = "1024"] = Deno.args;
+  await (path === undefined ? beDevice() : manage(path, descriptors));
 }

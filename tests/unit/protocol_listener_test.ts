@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../protocol/connect.ts";
 import { ConnectionError } from "../../protocol/errors.ts";
 import { listenInherited } from "../../src/server/inherited_listener.ts";
@@ -104,11 +104,62 @@ Deno.test("listenUnix() counts a path's bytes, not its characters", async () => 
 Deno.test("listenUnix() refuses while another device is starting, and not after one that died", async () => {
   using folder = scratchFolder();
   const path = `${folder.path}/s`;
-  Deno.mkdirSync(`${path}.d`);
+  const stage = `${folder.path}/.s.stage`;
+  Deno.mkdirSync(stage);
   await assertRejects(() => listenUnix(path), ListenError, "another device is starting");
-  Deno.utimeSync(`${path}.d`, new Date(0), new Date(0));
+  leaveStaleSocket(`${stage}/s`);
+  Deno.utimeSync(stage, new Date(0), new Date(0));
   (await listenUnix(path)).close();
   assertEquals([...Deno.readDirSync(folder.path)], []);
+});
+
+/** Every file below a folder with its text. */
+function filesIn(folder: string): string[] {
+  return [...Deno.readDirSync(folder)].flatMap(({ name, isDirectory, isFile }) => {
+    const path = `${folder}/${name}`;
+    return isDirectory ? filesIn(path) : [`${path} ${isFile ? Deno.readTextFileSync(path) : "?"}`];
+  }).sort();
+}
+
+Deno.test("listenUnix() leaves a folder alone that the user has at the socket's name with .d", async () => {
+  // An old PATH.d was taken for a stage and removed with everything in it.
+  using folder = scratchFolder();
+  const path = `${folder.path}/vgtt.sock`;
+  Deno.mkdirSync(`${path}.d`);
+  Deno.writeTextFileSync(`${path}.d/10-mine.conf`, "mine");
+  Deno.utimeSync(`${path}.d`, new Date(0), new Date(0));
+  (await listenUnix(path)).close();
+  assertEquals(filesIn(folder.path), [`${path}.d/10-mine.conf mine`]);
+});
+
+Deno.test("listenUnix() refuses a stage that no device has left, however old, and leaves it alone", async () => {
+  using folder = scratchFolder();
+  const path = `${folder.path}/s`;
+  const stage = `${folder.path}/.s.stage`;
+  const makers: (() => void)[] = [
+    () => Deno.writeTextFileSync(stage, "a file"),
+    () => {
+      Deno.mkdirSync(stage);
+      Deno.writeTextFileSync(`${stage}/s`, "no socket");
+    },
+    () => {
+      Deno.mkdirSync(`${stage}/s`, { recursive: true });
+      Deno.writeTextFileSync(`${stage}/s/file`, "deep");
+    },
+    () => {
+      Deno.mkdirSync(stage);
+      leaveStaleSocket(`${stage}/s`);
+      Deno.writeTextFileSync(`${stage}/other`, "beside a socket");
+    },
+  ];
+  for (const make of makers) {
+    make();
+    if (Deno.lstatSync(stage).isDirectory) Deno.utimeSync(stage, new Date(0), new Date(0));
+    const before = filesIn(folder.path);
+    await assertRejects(() => listenUnix(path), ListenError, "is in the way");
+    assertEquals(filesIn(folder.path), before);
+    Deno.removeSync(stage, { recursive: true });
+  }
 });
 
 Deno.test("two devices that start at once do not both get the socket", async () => {
@@ -165,6 +216,40 @@ Deno.test({
     assertEquals((await manager.status).code, 0);
     await assertRejects(() => other.call("stats"), ConnectionError);
     await other.close();
+  },
+});
+
+Deno.test({
+  name: "listenInherited() says when it can accept no more, serves who is there, and then ends",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    // node:net stops accepting at the first EMFILE and tells nobody: the device lived on, deaf and silent.
+    using folder = scratchFolder();
+    const path = `${folder.path}/s`;
+    const script = new URL("protocol_inherited.ts", import.meta.url).pathname;
+    const manager = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--allow-all", script, path, "48"],
+      stdin: "piped",
+      stderr: "piped",
+    }).spawn();
+    while (!isThere(path)) await new Promise((resolve) => setTimeout(resolve, 10));
+    const first = await connect(path, { role: "vmm" });
+    const others = await Promise.all(
+      Array.from({ length: 48 }, () => Deno.connect({ transport: "unix", path }).catch(() => null)),
+    );
+    const log = manager.stderr.pipeThrough(new TextDecoderStream());
+    let text = "";
+    for await (const piece of log.values({ preventCancel: true })) {
+      text += piece;
+      if (text.includes("\n")) break;
+    }
+    assertMatch(text, /cannot accept a connection .*no file descriptor is free/);
+    assertEquals(await first.call("mmio_read", 0, 8, 8), 0);
+    for (const conn of others) conn?.close();
+    await first.close();
+    assertEquals((await manager.status).code, 1);
+    await log.cancel();
+    await manager.stdin.close().catch(() => {});
   },
 });
 

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { encode } from "../../protocol/codec.ts";
 import { RpcError } from "../../protocol/errors.ts";
 import { OUTPUT_HIGH_WATER, OUTPUT_LIMIT } from "../../protocol/limits.ts";
-import { type Log, RpcSession } from "../../src/server/rpc_session.ts";
+import { type Log, type RpcPeer, RpcSession } from "../../src/server/rpc_session.ts";
 import { FakeService } from "./protocol_fake.ts";
 import { decodeAll, messagesIn } from "./protocol_peer.ts";
 import { concat } from "./protocol_wire.ts";
@@ -180,12 +180,91 @@ Deno.test("RpcSession.takeOutput() gives bytes that stay while more output arise
   assertEquals(messagesIn(session.takeOutput()!).length, 100);
 });
 
+/** Notifies a peer of more than it may leave unread. */
+function flood(peer: RpcPeer): void {
+  for (let i = 0; i < OUTPUT_LIMIT / 16; i++) peer.notify("page_track", [2 ** 33 + i, true]);
+}
+
 Deno.test("RpcSession gives up a peer that does not read", () => {
-  const [session, service] = opened();
-  const frames = Array.from({ length: OUTPUT_LIMIT / 16 }, (_, i) => 2 ** 33 + i);
-  for (const frame of frames) session.notify("page_track", [frame, true]);
-  assertEquals(session.isClosed, true);
+  const lines: unknown[][] = [];
+  const [session, service] = opened(HELLO, new FakeService(), 1, (...line) => lines.push(line));
+  flood(session);
+  assertEquals([session.isClosed, session.isGivenUp], [true, true]);
+  assertEquals(lines.map(([level, text]) => `${level} ${text}`), ["warn output limit exceeded"]);
+  session.close();
   assertEquals(service.vmm, null);
+});
+
+Deno.test("RpcSession lets a call end before it closes for the output that the call made", () => {
+  // The service was told in the middle of the call, replaced the device under it, and the call was answered after all.
+  const [session, service] = opened();
+  let vmmAtEnd: unknown = null;
+  service.overrides.set("reset", (peer) => {
+    flood(peer);
+    vmmAtEnd = service.vmm;
+  });
+  session.receive(concat(encode([0, 1, "reset", []]), encode([0, 2, "stats", []])));
+  assertEquals(vmmAtEnd, session);
+  assertEquals([session.isClosed, session.isGivenUp, service.vmm], [true, true, null]);
+  assertEquals(session.takeOutput(), null);
+  assertEquals(service.calls.map(([method]) => method), ["reset"]);
+});
+
+Deno.test("RpcSession answers no failure of a call after which it closes", () => {
+  for (const error of [new RpcError("EINVAL", "late"), new TypeError("bug")]) {
+    const [session, service] = opened();
+    service.overrides.set("reset", (peer) => {
+      flood(peer);
+      throw error;
+    });
+    session.receive(encode([0, 1, "reset", []]));
+    assertEquals([session.isClosed, session.takeOutput()], [true, null]);
+  }
+});
+
+Deno.test("RpcSession tells the service of a given-up peer only when no other session's call is under way", () => {
+  const [vmm, service] = opened();
+  const [observer] = opened(OBSERVE, service, 2);
+  let vmmAtEnd: unknown = null;
+  service.overrides.set("stats", () => {
+    flood(vmm);
+    vmmAtEnd = service.vmm;
+    return {};
+  });
+  observer.receive(encode([0, 1, "stats", []]));
+  assertEquals([vmm.isGivenUp, vmmAtEnd], [true, vmm]);
+  vmm.close();
+  assertEquals(service.vmm, null);
+});
+
+Deno.test("RpcSession stops when its turn is over, reads no more, and goes on in the next", () => {
+  const [session, service] = opened();
+  let left = 3;
+  const turn = { isOver: () => left-- === 0 };
+  session.receive(concat(...[1, 2, 3, 4, 5].map((id) => encode([0, id, "stats", []]))), turn);
+  const said = () => messagesIn(session.takeOutput(turn) ?? new Uint8Array()).map((m) => (m as number[])[1]);
+  assertEquals([service.calls.length, session.isStalled, session.wantsInput], [3, true, false]);
+  left = 0;
+  assertEquals([said(), said()], [[1, 2, 3], []]);
+  left = 10;
+  assertEquals([said(), session.isStalled, session.wantsInput], [[4, 5], false, true]);
+});
+
+Deno.test("RpcSession takes 64 KiB in one message before hello, and all of it after", () => {
+  const hello = (size: number) => {
+    const client = "x".repeat(4000);
+    const filler = Array.from({ length: Math.ceil(size / 4000) }, (_, i) => [`k${i}`, client]);
+    return encode([0, 0, "hello", [{ protocol: 1, role: "vmm", ...Object.fromEntries(filler) }]]);
+  };
+  const [session] = opened(hello(56_000));
+  assertEquals(session.role, "vmm");
+  session.receive(encode([0, 1, "mem_write", [0, new Uint8Array(100_000)]]));
+  assertEquals(decodeAll(session), [[1, 1, null, 0]]);
+
+  const refused = new RpcSession(new FakeService(), { id: 2 });
+  refused.receive(hello(70_000));
+  const [[, id, error]] = decodeAll(refused) as [[1, number, { code: string; data: unknown }]];
+  assertEquals([id, error.code, error.data, refused.isClosed], [0, "EMSGSIZE", { reason: "length" }, true]);
 });
 
 Deno.test("RpcSession answers E2BIG when the result does not fit into a message", () => {
@@ -206,7 +285,8 @@ Deno.test("RpcSession closes at an exception of the service and tells the peer n
   assertEquals([session.isClosing, session.isClosed], [true, true]);
   assertEquals(service.vmm, null);
   const [[level, , fields]] = lines as [[string, string, Record<string, unknown>]];
-  assertEquals([level, fields.session, fields.message], ["error", 3, 2]);
+  // A field named "message" once took the place of the line's own text in JSON logs.
+  assertEquals([level, fields.session, fields.call, "message" in fields], ["error", 3, 2, false]);
   assert(String(fields.error).includes("secret text"));
 });
 

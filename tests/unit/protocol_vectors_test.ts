@@ -1,11 +1,20 @@
 import { assert, assertEquals } from "@std/assert";
 import { decode, encode } from "../../protocol/codec.ts";
 import { ERRNO } from "../../protocol/errors.ts";
-import { REPLY_LIMITS, REQUEST_LIMITS } from "../../protocol/limits.ts";
+import {
+  HELLO_GRACE,
+  HELLO_LIMITS,
+  MAX_PATH_BYTES,
+  OUTPUT_HIGH_WATER,
+  OUTPUT_LIMIT,
+  REPLY_LIMITS,
+  REQUEST_LIMITS,
+} from "../../protocol/limits.ts";
 import { parseEnvelope } from "../../protocol/messages.ts";
 import { type Method, METHODS, NOTICES } from "../../protocol/methods.ts";
 import { NEED_MORE, REFUSED, Scanner } from "../../protocol/scan.ts";
 import { RpcSession } from "../../src/server/rpc_session.ts";
+import { TURN_TIME } from "../../src/server/turns.ts";
 import { FakeService } from "./protocol_fake.ts";
 import { decodeAll } from "./protocol_peer.ts";
 import { fromHex, revive, toHex } from "./protocol_wire.ts";
@@ -131,12 +140,22 @@ Deno.test("the README's limits are the code's", () => {
   assertEquals(rows.map((row) => Number(row[2])), numbers(REPLY_LIMITS));
 });
 
-Deno.test("the README's error codes have the numbers of the code", () => {
+Deno.test("the README's numbers in words are the code's", () => {
+  assert(README.includes(`within ${HELLO_GRACE / 1000} seconds`));
+  assert(README.includes(`a message of more than ${HELLO_LIMITS.messageBytes} bytes`));
+  assert(README.includes(`more than ${OUTPUT_HIGH_WATER / 1024} KiB of output`));
+  assert(README.includes(`more than ${OUTPUT_LIMIT / 1024 / 1024} MiB of output`));
+  assert(README.includes(`at most ${MAX_PATH_BYTES} bytes without NUL`));
+  assert(README.includes(`after ${TURN_TIME} ms of work`));
+});
+
+Deno.test("the README's error codes are the code's, with its numbers", () => {
   const [, section = ""] = README.split("## 6. Errors");
   const rows = [...section.matchAll(/^\| ((?:E[A-Z0-9]+ ?)+) +\| +([\d ]+?) +\|/gm)];
-  assert(rows.length > 8);
   for (const [, codes, numbers] of rows) {
     const named = codes!.trim().split(" ").map((code) => ERRNO[code as keyof typeof ERRNO]);
     assertEquals(named, numbers!.split(" ").map(Number), codes!);
   }
+  const documented = rows.flatMap(([, codes]) => codes!.trim().split(" "));
+  assertEquals(documented.sort(), Object.keys(ERRNO).sort());
 });

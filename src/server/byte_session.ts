@@ -1,0 +1,43 @@
+/**
+ * What stands between a loop and a protocol: sessions that turn bytes into bytes and know no socket and no clock.
+ *
+ * @module
+ */
+
+/** How long a session may go on handling messages before others have their turn. */
+export interface Turn {
+  /** Asked before each message. */
+  isOver(): boolean;
+}
+
+/** What a loop drives: any session that turns bytes into bytes. */
+export interface ByteSession {
+  /**
+   * Takes bytes from the peer; they may be overwritten afterwards. Handles as many messages as the turn and the
+   * output's high-water mark allow and keeps the rest. Legal, and of no effect, when closing.
+   */
+  receive(bytes: Uint8Array, turn?: Turn): void;
+  /**
+   * Bytes for the peer, valid until the next call; `null`: none now. When all output was taken, goes on with what
+   * {@linkcode receive} kept, as far as the turn allows.
+   */
+  takeOutput(turn?: Turn): Uint8Array<ArrayBuffer> | null;
+  /** Whether the peer has said who it is; one that never does is not to hold a connection for ever. */
+  readonly isOpen: boolean;
+  /** Whether the loop may read. Not while messages are kept, or output is waiting above the high-water mark. */
+  readonly wantsInput: boolean;
+  /** Whether messages are kept: {@linkcode takeOutput} is to be called again, in another turn if it gave nothing. */
+  readonly isStalled: boolean;
+  /** Whether nothing more will be read; what {@linkcode takeOutput} still gives is to be sent. */
+  readonly isClosing: boolean;
+  /** Whether nothing more will be read or sent. */
+  readonly isClosed: boolean;
+  /** Whether the peer let too much output pile up: the connection is to be closed at once, unsent output or not. */
+  readonly isGivenUp: boolean;
+  /** The peer sent its last byte or is lost. */
+  end(): void;
+  /** This end stops. */
+  close(): void;
+  /** Called when output arises outside of {@linkcode receive} and {@linkcode takeOutput}. */
+  onOutput: (() => void) | null;
+}
