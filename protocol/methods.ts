@@ -163,7 +163,7 @@ export const METHODS = {
     "vmm",
     [gpa, data],
     int,
-    "A guest store: RAM first, then the page tracks. The result is what they returned: 0, a negative errno, " +
+    "A guest store: RAM first, then the page tracks (§4). The result is what they returned: 0, a negative errno, " +
       "or a user track's own value.",
   ),
   page_wrote: method(
@@ -178,7 +178,8 @@ export const METHODS = {
     "vmm",
     [level, rootList],
     openRecord({ mm: u32, created: bool }),
-    "What precedes a workload: find or create and reference, pin, sync, flush, unpin, unreference.",
+    "What precedes a workload: find or create and reference, pin, sync, flush, unpin, unreference. An mm that " +
+      "this call created (`created`) has ended again by the reply.",
   ),
 
   gvt_init_gtt: method("vmm", [], nil, "intel_gvt_init_gtt."),
@@ -246,7 +247,7 @@ export const METHODS = {
   ggtt_index_g2h: method("vmm", [index], u64, "Guest entry index to host entry index."),
   ggtt_index_h2g: method("vmm", [index], u64, "Host entry index to guest entry index."),
 
-  stats: method("any", [], mapOf(count), "Counters since the start."),
+  stats: method("any", [], mapOf(count), "Counters and sizes, see below."),
   state: method("any", [], mapOf(value), "The engine's lists, as trace comparisons use them."),
   tree: method("any", [mm], mapOf(value), "One shadow tree, folded: a table already printed is only named."),
   translate: method(

@@ -52,6 +52,10 @@ export async function start(args: readonly string[]): Promise<number> {
     const makeSession = (id: number) => new RpcSession(service, { id, log });
     await serve(listener, makeSession, { signal: stop.signal, log });
     log("info", "stopped");
+  } catch (error) {
+    // The listening socket is lost; the log has said why.
+    if (!(error instanceof ListenError)) throw error;
+    return EXIT_FAILED;
   } finally {
     Deno.removeSignalListener("SIGTERM", onSignal);
     Deno.removeSignalListener("SIGINT", onSignal);
