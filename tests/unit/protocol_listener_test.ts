@@ -191,6 +191,16 @@ Deno.test("UnixListener.accept() gives null once the listener is closed", async 
   assertEquals(await accepted, null);
 });
 
+/** Waits for a process to make a file; fails if it ends without. */
+async function untilThere(path: string, process: Deno.ChildProcess): Promise<void> {
+  let hasEnded = false;
+  process.status.then(() => hasEnded = true);
+  while (!isThere(path)) {
+    assert(!hasEnded, `the process ended before it made ${path}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
 Deno.test({
   name: "listenInherited() serves a socket that another process opened",
   ignore: Deno.build.os !== "linux",
@@ -203,7 +213,7 @@ Deno.test({
       args: ["run", "--quiet", ...rights, script, path],
       stdin: "piped",
     }).spawn();
-    while (!isThere(path)) await new Promise((resolve) => setTimeout(resolve, 10));
+    await untilThere(path, manager);
     const client = await connect(path, { role: "vmm" });
     const other = await connect(path);
     await client.call("mmio_write", 0, 8, 8, 2n ** 63n);
@@ -228,11 +238,22 @@ Deno.test({
     const path = `${folder.path}/s`;
     const script = new URL("protocol_inherited.ts", import.meta.url).pathname;
     const manager = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", "--allow-all", script, path, "48"],
+      args: [
+        "run",
+        "--quiet",
+        "--allow-read",
+        "--allow-write",
+        "--allow-net",
+        "--allow-env",
+        "--allow-run",
+        script,
+        path,
+        "48",
+      ],
       stdin: "piped",
       stderr: "piped",
     }).spawn();
-    while (!isThere(path)) await new Promise((resolve) => setTimeout(resolve, 10));
+    await untilThere(path, manager);
     const first = await connect(path, { role: "vmm" });
     const others = await Promise.all(
       Array.from({ length: 48 }, () => Deno.connect({ transport: "unix", path }).catch(() => null)),
