@@ -396,8 +396,9 @@ export class ShadowTables {
   }
 
   /**
-   * Guest frames came: leaves that wanted them and led to the global scratch page lead there now. Nothing else changes,
-   * neither what is queued nor what is out of sync.
+   * Guest frames came: leaves that wanted them and led to the global scratch page lead there now. A leaf whose
+   * flags are not the guest's waits on: its entry was refused, and the shadow's flags are those of the one before
+   * (`engine.md` §13, 15). Nothing else changes, neither what is queued nor what is out of sync.
    *
    * @param gfn First guest frame.
    * @param frames How many.
@@ -411,8 +412,11 @@ export class ShadowTables {
       if (read !== table && this.#host.readPage(table.gfn, guest) !== OK) return;
       read = table;
       const lo = guest[2 * index]!;
-      const wanted = frameOf(lo, guest[2 * index + 1]!);
-      if ((lo & PRESENT) === 0 || wanted < gfn || wanted >= gfn + frames) return;
+      const hi = guest[2 * index + 1]!;
+      const wanted = frameOf(lo, hi);
+      if (wanted < gfn || wanted >= gfn + frames) return;
+      if (withFrameLo(lo, target) !== table.lanes[2 * index]) return;
+      if (withFrameHi(hi, target) !== table.lanes[2 * index + 1]) return;
       const mfn = this.translateLeaf(wanted);
       if (mfn >= 0) this.#aim(table, index, mfn);
     });

@@ -298,3 +298,39 @@ Deno.test("ram_map maps another process's memfd", async () => {
     await python.status;
   }
 });
+
+Deno.test("ram_map of an unrelated page leaves a half store waiting for the flush", async () => {
+  await using device = await Attached.start();
+  const { vmm } = device;
+  const mm = await announceTree4(vmm);
+  await vmm.call("mem_write", 0x13 * PAGE + 4 * 8, le64(0x70083).subarray(0, 4));
+  await vmm.call("ram_map", { gpa: 0x10000000, size: PAGE });
+  assertEquals([await shadow(vmm, mm, GMA4), (await vmm.call("state"))["post"]], ["sPTE", [[0x13, [4]]]]);
+  await vmm.call("flush_post_shadow");
+  assertEquals(await shadow(vmm, mm, GMA4), "0x100070");
+  device.assertSound();
+});
+
+Deno.test("ram_map of an unrelated page leaves a tree shadowed that could not be built anew", async () => {
+  await using device = await Attached.start();
+  const { vmm } = device;
+  const mm = await announceTree4(vmm);
+  assertEquals(await vmm.call("mem_write", 0x12 * PAGE + 5 * 8, le64(0x200083)), -22); // a large page, refused
+  await vmm.call("ram_map", { gpa: 0x10000000, size: PAGE });
+  assertEquals(await shadow(vmm, mm, GMA4), "0x100064");
+  device.assertSound();
+});
+
+Deno.test("ram_map gives a waiting leaf its frame only with the flags that the guest gave it", async () => {
+  await using device = await Attached.start();
+  const { vmm } = device;
+  await writePages(vmm, { ...TREE4, 0x13: tablePage({ 4: 0x10000083, 5: 0x10001083 }) }); // no RAM there yet
+  const mm = await vmm.call("mm_create", 4, ROOTS4);
+  // Read-only now, but refused, for the frame is still no RAM: the shadow keeps the writable entry on scratch.
+  assertEquals(await vmm.call("mem_write", 0x13 * PAGE + 5 * 8, le64(0x10001001)), -6);
+  await vmm.call("ram_map", { gpa: 0x10000000, size: 2 * PAGE });
+  assertEquals([await shadow(vmm, mm, GMA4), await shadow(vmm, mm, GMA4 + PAGE)], ["0x110000", "S"]);
+  await vmm.call("mem_write", 0x13 * PAGE + 5 * 8, le64(0x10001001)); // the guest's rewrite repairs it
+  assertEquals(await shadow(vmm, mm, GMA4 + PAGE), "0x110001");
+  device.assertSound();
+});
