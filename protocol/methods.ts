@@ -285,7 +285,8 @@ export const NOTICES = {
     [gfn, param("on", bool)],
     "The VMM is to start (true) or stop trapping the guest's stores to this frame.",
   ),
-  irq: notice([param("vector", u32)], "The device raises this MSI vector."),
+  irq: notice([param("vector", u32)], "The device sends this MSI message; there is one, 0."),
+  intx: notice([param("asserted", bool)], "The device raises (true) or lowers its interrupt line, INTA."),
   tracked_write: notice([track, gfn, gpa, param("size", u32)], "A store hit a page with a user's track."),
 };
 

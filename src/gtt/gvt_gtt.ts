@@ -14,8 +14,13 @@ import { OOS_POOL_PAGES, OosPool } from "./oos.ts";
 /** The part of the host that hands out pages. */
 export type PageAllocator = Pick<GttHost, "allocPage" | "mapPage" | "freePage">;
 
+/** How shadow tables follow the guest's: by stores that the host traps, or by looking before each use. */
+export type Tracking = "trapped" | "untracked";
+
 /** How a device is set up. */
 export interface GvtOptions {
+  /** How shadow tables follow the guest's. Default `"trapped"`, as documented. */
+  readonly tracking?: Tracking;
   /** Whether this is a platform with gen8 page tables: Broadwell, Skylake or Kaby Lake. Default true. */
   readonly platformSupported?: boolean;
   /** Whether PTE tables that are written often go out of sync. Default false, as in the original. */

@@ -15,8 +15,16 @@ export interface ByteSession {
   /**
    * Takes bytes from the peer; they may be overwritten afterwards. Handles as many messages as the turn and the
    * output's high-water mark allow and keeps the rest. Legal, and of no effect, when closing.
+   *
+   * @param bytes What was received, at its start.
+   * @param turn How long it may take; default: until all is handled.
+   * @param length How many of the bytes count; default: all. With it a loop needs no view of its buffer.
+   * @param fds Descriptors that came with the last of these bytes. The session owns them from now on, also when it
+   * is closing. Only a session that {@linkcode takesDescriptors} is given any.
    */
-  receive(bytes: Uint8Array, turn?: Turn): void;
+  receive(bytes: Uint8Array, turn?: Turn, length?: number, fds?: readonly number[]): void;
+  /** Whether descriptors that the peer sends are for this session; if not, the loop lets none in. */
+  readonly takesDescriptors: boolean;
   /**
    * Bytes for the peer, valid until the next call; `null`: none now. When all output was taken, goes on with what
    * {@linkcode receive} kept, as far as the turn allows.

@@ -15,6 +15,7 @@ import { engineMethods } from "./engine_methods.ts";
 import { guestMethods } from "./guest_methods.ts";
 import type { Handlers } from "./handlers.ts";
 import type { HelloParams, HelloResult, Log, RpcPeer, RpcService } from "./rpc_session.ts";
+import { RpcVmm } from "./rpc_vmm.ts";
 import { ServedDevice, type ServedDeviceOptions } from "./served_device.ts";
 import { viewMethods } from "./view_methods.ts";
 
@@ -30,6 +31,7 @@ export class DeviceService implements RpcService {
   readonly debug: boolean;
   readonly #served: ServedDevice;
   readonly #handlers: ReadonlyMap<string, (...params: readonly never[]) => unknown>;
+  readonly #vmms = new Map<RpcPeer, RpcVmm>();
   readonly #oos: boolean;
   readonly #log: Log;
 
@@ -61,13 +63,14 @@ export class DeviceService implements RpcService {
   /** See {@linkcode RpcService.open}. */
   open(peer: RpcPeer, { role, client = "" }: HelloParams): HelloResult {
     if (role === "vmm") {
-      if (this.#served.vmm !== null) {
+      const vmm = new RpcVmm(peer);
+      if (!this.#served.attach(vmm)) {
         throw new RpcError(
           "EBUSY",
           "another VMM drives this device: wait until it has gone, or attach as observer",
         );
       }
-      this.#served.vmm = peer;
+      this.#vmms.set(peer, vmm);
     }
     this.#log("info", `${role} attached`, { session: peer.id, client: client.slice(0, MAX_LOGGED_NAME) });
     return {
@@ -90,6 +93,9 @@ export class DeviceService implements RpcService {
   /** See {@linkcode RpcService.close}. */
   close(peer: RpcPeer): void {
     this.#log("info", `${peer.role} gone`, { session: peer.id });
-    if (this.#served.vmm === peer) this.#served.renew();
+    const vmm = this.#vmms.get(peer);
+    if (vmm === undefined) return;
+    this.#vmms.delete(peer);
+    this.#served.detach(vmm);
   }
 }

@@ -124,6 +124,9 @@ export class RpcSession implements ByteSession, RpcPeer {
   /** Called when output arises outside of {@linkcode receive} and {@linkcode takeOutput}. */
   onOutput: (() => void) | null = null;
 
+  /** The protocol passes no descriptors. */
+  readonly takesDescriptors = false;
+
   readonly #service: RpcService;
   readonly #log: Log;
   /** Replaced at `hello`, after which the peer may send more. */
@@ -203,17 +206,18 @@ export class RpcSession implements ByteSession, RpcPeer {
    * Handles what the peer sent, as far as the turn and the output's high-water mark allow; the rest waits for
    * {@linkcode takeOutput}.
    *
-   * @param bytes Any piece of the stream.
+   * @param bytes Any piece of the stream, at its start.
    * @param turn How long it may take; default: until all is handled.
+   * @param length How many of the bytes count; default: all.
    */
-  receive(bytes: Uint8Array, turn: Turn = ENDLESS): void {
+  receive(bytes: Uint8Array, turn: Turn = ENDLESS, length: number = bytes.length): void {
     if (this.#isClosing) return;
     if (this.#heldStart < this.#heldEnd) {
-      this.#hold(bytes);
+      this.#hold(bytes.subarray(0, length));
       this.#handleHeld(turn);
     } else {
-      const handled = this.#handle(bytes, 0, bytes.length, turn);
-      if (handled < bytes.length && !this.#isClosing) this.#hold(bytes.subarray(handled));
+      const handled = this.#handle(bytes, 0, length, turn);
+      if (handled < length && !this.#isClosing) this.#hold(bytes.subarray(handled, length));
     }
   }
 

@@ -11,18 +11,16 @@ import type { PpgttMm } from "../gtt/mm.ts";
 import type { PageTrack } from "../gtt/page_track.ts";
 import { RamMap } from "../memory/ram_map.ts";
 import { Device, type DeviceOptions } from "../vgpu/device.ts";
-import type { RpcPeer } from "./rpc_session.ts";
+import type { Vmm } from "./vmm.ts";
 
 /** User tracks that one VMM may hold: they cost a little each, and handles are never given twice. */
 export const MAX_USER_TRACKS = 65536;
 
 /** Options of the device behind a server. */
-export type ServedDeviceOptions = Omit<DeviceOptions, "ram" | "onProtect" | "faults">;
+export type ServedDeviceOptions = Omit<DeviceOptions, "ram" | "onProtect" | "faults" | "tracking">;
 
 /** A device, the VMM attached to it, and that VMM's page tracks. */
 export class ServedDevice {
-  /** The attached VMM, if there is one. */
-  vmm: RpcPeer | null = null;
   /** What a user track's handler returns: 0 unless a test wants otherwise. */
   userTrackResult = OK;
   /** The VMM's page tracks by handle. */
@@ -30,6 +28,7 @@ export class ServedDevice {
   readonly #options: ServedDeviceOptions;
   readonly #debug: boolean;
   #device: Device;
+  #vmm: Vmm | null = null;
   #nextTrack = 0;
 
   /**
@@ -42,6 +41,11 @@ export class ServedDevice {
     this.#debug = debug;
     this.#device = this.#make(options);
     this.#device.init();
+  }
+
+  /** The attached VMM, if there is one. */
+  get vmm(): Vmm | null {
+    return this.#vmm;
   }
 
   /** The device. */
@@ -57,9 +61,22 @@ export class ServedDevice {
     return this.#device = device;
   }
 
-  /** The VMM is gone: whatever its guest left behind goes too, and the next one finds a fresh device. */
-  renew(): void {
-    this.vmm = null;
+  /**
+   * A VMM wants to drive the device.
+   *
+   * @returns Whether it may: there is one VMM at a time.
+   */
+  attach(vmm: Vmm): boolean {
+    if (this.#vmm !== null) return false;
+    this.#vmm = vmm;
+    if (vmm.tracking !== "trapped") this.replace(this.#options).init();
+    return true;
+  }
+
+  /** A VMM is gone: whatever its guest left behind goes too, and the next one finds a fresh device. */
+  detach(vmm: Vmm): void {
+    if (this.#vmm !== vmm) return;
+    this.#vmm = null;
     this.replace(this.#options).init();
   }
 
@@ -90,7 +107,7 @@ export class ServedDevice {
     }
     const id = this.#nextTrack++;
     const track = this.#device.vgpu.gtt.initPageTrack(gfn, (_track, gpa, bytes) => {
-      this.vmm?.notify("tracked_write", [id, gfn, gpa, bytes]);
+      this.#vmm?.trackedWrite(id, gfn, gpa, bytes);
       return this.userTrackResult;
     });
     this.userTracks.set(id, track);
@@ -120,8 +137,9 @@ export class ServedDevice {
     return new Device({
       ...options,
       ram: new RamMap(),
+      tracking: this.#vmm?.tracking ?? "trapped",
       faults: this.#debug,
-      onProtect: (gfn, on) => this.vmm?.notify("page_track", [gfn, on]),
+      onProtect: (gfn, on) => this.#vmm?.protect(gfn, on),
     });
   }
 }

@@ -79,7 +79,8 @@ export class Device {
    * ```
    */
   constructor(options: DeviceOptions) {
-    const { ram, onProtect, faults, layout, platformSupported, oos, oosPoolPages, ...vgpu } = options;
+    const { ram, onProtect, faults, layout, platformSupported, tracking, oos, oosPoolPages, ...vgpu } =
+      options;
     this.ram = ram;
     this.config = vgpuConfig(vgpu);
     const gm = layout === undefined ? graphicsMemory(this.config) : new GraphicsMemory(layout);
@@ -88,6 +89,7 @@ export class Device {
     const host: GttHost = this.faults ?? this.host;
     this.gvt = new GvtGtt(host, {
       ...(platformSupported === undefined ? {} : { platformSupported }),
+      ...(tracking === undefined ? {} : { tracking }),
       ...(oos === undefined ? {} : { oos }),
       ...(oosPoolPages === undefined ? {} : { oosPoolPages }),
     });
