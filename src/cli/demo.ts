@@ -9,7 +9,7 @@ import { connect } from "../../protocol/connect.ts";
 import { foldTree } from "../inspect/fold.ts";
 import type { ShadowTree } from "../inspect/tree.ts";
 import { parseRecording, playRecording, readLines, type RecordingResult } from "../replay/replay_file.ts";
-import { ListenError } from "../server/listener.ts";
+import { ListenError } from "../server/socket_file.ts";
 import { OwnDevice } from "./own_device.ts";
 import { Progress } from "./progress.ts";
 import { print, say } from "./terminal.ts";

@@ -1,6 +1,6 @@
 /**
- * The C library, as far as this project needs it, by FFI (`--allow-ffi`): opening and inspecting files,
- * reading and writing them at a position, sharing their memory.
+ * The C library, as far as this project needs it, by FFI (`--allow-ffi`): files and their memory, Unix sockets with
+ * descriptors that come with messages, events. It is the only place where foreign functions are called.
  *
  * Every call answers like the kernel's own interface: a result of 0 or more, or a negative errno. The calls
  * are plain and synchronous; who may open what, and what to do about a failure, is decided by the callers.
@@ -8,7 +8,9 @@
  * both (which is why files are inspected by `statx`, whose layout is, and not by `fstat`, whose layout is
  * not).
  *
- * 64-bit parameters are passed as bigint on purpose: a call that is given a number there takes 0.3 µs longer.
+ * 64-bit parameters are passed as bigint on purpose: a call that is given a number there takes 0.3 µs longer. 64-bit
+ * results that fit are declared 32 bits wide, which is the lower half of the register they come in: a bigint would be
+ * allocated for each.
  *
  * @module
  */
@@ -23,6 +25,19 @@ const SYMBOLS = {
   pwrite: { parameters: ["i32", "buffer", "usize", "i64"], result: "isize" },
   mmap: { parameters: ["pointer", "usize", "i32", "i32", "i32", "i64"], result: "pointer" },
   munmap: { parameters: ["pointer", "usize"], result: "i32" },
+  readlink: { parameters: ["buffer", "buffer", "usize"], result: "i32" },
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  listen: { parameters: ["i32", "i32"], result: "i32" },
+  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
+  poll: { parameters: ["buffer", "usize", "i32"], result: "i32" },
+  recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  sendmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  eventfd: { parameters: ["u32", "i32"], result: "i32" },
+  read: { parameters: ["i32", "buffer", "usize"], result: "i32" },
+  write: { parameters: ["i32", "buffer", "usize"], result: "i32" },
   __errno_location: { parameters: [], result: "pointer" },
 } as const;
 
@@ -87,7 +102,55 @@ export interface Mapping {
   unmap(): void;
 }
 
+/** Memory of the process's own, at an address that foreign code can be told. */
+export interface OwnMemory {
+  /** The bytes, all 0 at first. Must not be touched after {@linkcode free}. */
+  readonly buffer: ArrayBuffer;
+  /** Where they are. */
+  readonly address: bigint;
+  /** Gives the memory back. Legal more than once. */
+  free(): void;
+}
+
+/** Bits of an entry of {@linkcode Libc.poll}. */
+export const PollEvent = {
+  /** There is something to read, or the end of the stream. */
+  IN: 0x01,
+  /** There is room to write. */
+  OUT: 0x04,
+  /** The descriptor has failed. */
+  ERR: 0x08,
+  /** The peer has closed. */
+  HUP: 0x10,
+  /** This is no open descriptor. */
+  NVAL: 0x20,
+} as const;
+
+/** Bytes of one entry of {@linkcode Libc.poll}: a 32-bit descriptor, 16 bits of events asked for, 16 of answers. */
+export const POLL_ENTRY_BYTES = 8;
+
 const F_GET_SEALS = 1034;
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0x800;
+const SOCK_CLOEXEC = 0x80000;
+const EFD_NONBLOCK = 0x800;
+const EFD_CLOEXEC = 0x80000;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const SOL_SOCKET = 1;
+const SO_TYPE = 3;
+const SO_ACCEPTCONN = 30;
+const SO_DOMAIN = 39;
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0x800;
+/** Connections that may wait to be accepted. */
+const BACKLOG = 64;
+const EVENT_BYTES = 8n;
+/** What a link in `/proc/self/fd` says of an eventfd. */
+const EVENTFD_LINK = "anon_inode:[eventfd]";
 const AT_EMPTY_PATH = 0x1000;
 const STATX_TYPE_AND_SIZE = 0x0001 | 0x0200;
 const STATX_BYTES = 256;
@@ -99,6 +162,7 @@ const FORMAT_MASK = 0o170000;
 const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
+const MAP_PRIVATE_ANONYMOUS = 0x22;
 const MAP_FAILED = 0xffff_ffff_ffff_ffffn;
 
 const EMPTY_PATH = new Uint8Array(1);
@@ -119,6 +183,10 @@ export class Libc {
   readonly #c: Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
   readonly #errno: Int32Array;
   readonly #encoder: TextEncoder = new TextEncoder();
+  readonly #one: Uint8Array<ArrayBuffer> = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
+  readonly #event: Uint8Array<ArrayBuffer> = new Uint8Array(8);
+  readonly #pollOne: Int32Array<ArrayBuffer> = new Int32Array(2);
+  readonly #pollOneBytes: Uint8Array<ArrayBuffer> = new Uint8Array(this.#pollOne.buffer);
 
   /**
    * Binds the calls for the calling thread.
@@ -251,6 +319,208 @@ export class Libc {
         this.#c.munmap(start, BigInt(size));
       },
     };
+  }
+
+  /**
+   * Takes memory that no other part of the program has.
+   *
+   * @param size In bytes, more than 0.
+   * @returns The memory, or a negative errno.
+   */
+  allocate(size: number): OwnMemory | number {
+    // SAFETY: new pages, at an address of the kernel's choice.
+    const start = this.#c.mmap(null, BigInt(size), PROT_READ | PROT_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0n);
+    if (start === null || Deno.UnsafePointer.value(start) === MAP_FAILED) return this.#result(-1);
+    let isMapped = true;
+    return {
+      // SAFETY: exactly the range that was mapped; `free` says until when it may be used.
+      buffer: Deno.UnsafePointerView.getArrayBuffer(start, size),
+      address: BigInt(Deno.UnsafePointer.value(start)),
+      free: () => {
+        if (!isMapped) return;
+        isMapped = false;
+        // SAFETY: the range that mmap gave, and only once.
+        this.#c.munmap(start, BigInt(size));
+      },
+    };
+  }
+
+  /**
+   * Makes a stream socket of the Unix kind; none of its calls waits.
+   *
+   * @returns A descriptor, or a negative errno.
+   */
+  unixSocket(): number {
+    // SAFETY: integers only.
+    return this.#result(this.#c.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  }
+
+  /**
+   * Gives a socket its path, which must not exist, and listens on it.
+   *
+   * @param fd A socket of {@linkcode unixSocket}.
+   * @param path At most 107 bytes, without NUL characters.
+   * @returns 0, or a negative errno.
+   */
+  listenAt(fd: number, path: string): number {
+    const name = this.#socketName(path);
+    // SAFETY: the kernel reads `name.length` bytes of a whole sockaddr_un, which outlives the call.
+    const bound = this.#result(this.#c.bind(fd, name, name.length));
+    // SAFETY: integers only.
+    return bound < 0 ? bound : this.#result(this.#c.listen(fd, BACKLOG));
+  }
+
+  /**
+   * Connects a socket, or finds out that nobody listens.
+   *
+   * @param fd A socket of {@linkcode unixSocket}.
+   * @param path At most 107 bytes, without NUL characters.
+   * @returns 0, or a negative errno: -ECONNREFUSED if nobody listens, -EAGAIN if too many wait to be accepted.
+   */
+  connectTo(fd: number, path: string): number {
+    const name = this.#socketName(path);
+    // SAFETY: as for bind.
+    return this.#result(this.#c.connect(fd, name, name.length));
+  }
+
+  /**
+   * Whether a descriptor is a Unix stream socket that listens.
+   *
+   * @param fd Any number.
+   * @returns Whether {@linkcode accept} will take it.
+   */
+  isListening(fd: number): boolean {
+    return this.#socketOption(fd, SO_DOMAIN) === AF_UNIX && this.#socketOption(fd, SO_TYPE) === SOCK_STREAM &&
+      this.#socketOption(fd, SO_ACCEPTCONN) === 1;
+  }
+
+  /**
+   * Makes the calls on a descriptor not wait, for whoever has it.
+   *
+   * @param fd An open descriptor.
+   * @returns 0 or more, or a negative errno.
+   */
+  setNonBlocking(fd: number): number {
+    // SAFETY: integers only.
+    const flags = this.#result(this.#c.fcntl(fd, F_GETFL, 0));
+    // SAFETY: integers only.
+    return flags < 0 ? flags : this.#result(this.#c.fcntl(fd, F_SETFL, flags | O_NONBLOCK));
+  }
+
+  /**
+   * Accepts a connection; does not wait.
+   *
+   * @param fd A listening socket.
+   * @returns A descriptor, or a negative errno: -EAGAIN if there is none.
+   */
+  accept(fd: number): number {
+    // SAFETY: without addresses the kernel writes none.
+    return this.#result(this.#c.accept4(fd, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  }
+
+  /**
+   * Waits until something happens to one of some descriptors.
+   *
+   * @param entries A table of {@linkcode POLL_ENTRY_BYTES} each, of which the answers are filled in.
+   * @param count How many entries; a bigint that the caller keeps, so that none is made here.
+   * @param timeout In milliseconds; 0 to look only, -1 to wait for ever.
+   * @returns How many entries have an answer, or a negative errno: -EINTR if a signal came first.
+   */
+  poll(entries: Uint8Array<ArrayBuffer>, count: bigint, timeout: number): number {
+    // SAFETY: the caller's table has `count` entries and outlives the call.
+    return this.#result(this.#c.poll(entries, count, timeout));
+  }
+
+  /**
+   * Receives what has come; does not wait.
+   *
+   * @param fd A connected socket.
+   * @param header A `struct msghdr` in memory of {@linkcode allocate}; what it points to is there as well.
+   * @returns How many bytes, 0 at the end of the stream, or a negative errno: -EAGAIN if nothing has come.
+   */
+  receiveMessage(fd: number, header: Uint8Array<ArrayBuffer>): number {
+    // SAFETY: the caller answers for the header; everything it points to lives as long as the caller's memory.
+    return this.#result(this.#c.recvmsg(fd, header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+  }
+
+  /**
+   * Sends as much as there is room for; does not wait.
+   *
+   * @param fd A connected socket.
+   * @param header As for {@linkcode receiveMessage}.
+   * @returns How many bytes, or a negative errno: -EAGAIN if there is no room, -EPIPE if the peer is gone.
+   */
+  sendMessage(fd: number, header: Uint8Array<ArrayBuffer>): number {
+    // SAFETY: as for recvmsg.
+    return this.#result(this.#c.sendmsg(fd, header, MSG_DONTWAIT | MSG_NOSIGNAL));
+  }
+
+  /**
+   * Makes an eventfd: a number that {@linkcode signalEvent} raises and {@linkcode clearEvent} puts back to 0.
+   *
+   * @returns A descriptor that can be read while the number is not 0, or a negative errno.
+   */
+  eventfd(): number {
+    // SAFETY: integers only.
+    return this.#result(this.#c.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  }
+
+  /**
+   * Whether a descriptor is an eventfd. It stays one.
+   *
+   * @param fd Any descriptor.
+   * @returns Whether it is; `false` if that cannot be told.
+   */
+  isEventfd(fd: number): boolean {
+    const link = new Uint8Array(64);
+    // SAFETY: the path ends with NUL; the kernel writes at most `link.length` bytes; both outlive the call.
+    const length = this.#c.readlink(this.#encoder.encode(`/proc/self/fd/${fd}\0`), link, BigInt(link.length));
+    return length >= 0 && new TextDecoder().decode(link.subarray(0, length)) === EVENTFD_LINK;
+  }
+
+  /**
+   * Raises an eventfd by 1. Does not wait, even if whoever else has the eventfd made it one that does: nothing happens
+   * then, for its number is at its end and whoever waits for it has been woken long ago.
+   *
+   * @param fd An eventfd.
+   * @returns 0 or more, or a negative errno.
+   */
+  signalEvent(fd: number): number {
+    this.#pollOne[0] = fd;
+    this.#pollOne[1] = PollEvent.OUT;
+    // SAFETY: one entry, in a table of one, which outlives the call.
+    const ready = this.#c.poll(this.#pollOneBytes, 1n, 0);
+    if (ready <= 0) return this.#result(ready);
+    // SAFETY: the kernel reads 8 bytes of a buffer of 8.
+    return this.#result(this.#c.write(fd, this.#one, EVENT_BYTES));
+  }
+
+  /**
+   * Puts an eventfd of {@linkcode eventfd} back to 0.
+   *
+   * @param fd The eventfd.
+   */
+  clearEvent(fd: number): void {
+    // SAFETY: the kernel writes 8 bytes into a buffer of 8. If the number was 0 already, nothing happens.
+    this.#c.read(fd, this.#event, EVENT_BYTES);
+  }
+
+  /** An option of a socket that is an int, or a negative errno. */
+  #socketOption(fd: number, option: number): number {
+    const value = new Int32Array(1);
+    const length = Uint32Array.of(4);
+    // SAFETY: the kernel writes at most 4 bytes of the value and 4 of its length; both outlive the call.
+    const result = this.#c.getsockopt(fd, SOL_SOCKET, option, value, length);
+    return result < 0 ? this.#result(result) : value[0]!;
+  }
+
+  /** A `struct sockaddr_un`. */
+  #socketName(path: string): Uint8Array<ArrayBuffer> {
+    const bytes = this.#encoder.encode(path);
+    const name = new Uint8Array(2 + bytes.length + 1);
+    name[0] = AF_UNIX;
+    name.set(bytes, 2);
+    return name;
   }
 
   /** Turns the C convention (-1 and errno) into the kernel's (negative errno). */

@@ -23,6 +23,11 @@ export interface ByteSession {
    * is closing. Only a session that {@linkcode takesDescriptors} is given any.
    */
   receive(bytes: Uint8Array, turn?: Turn, length?: number, fds?: readonly number[]): void;
+  /**
+   * Whether the peer is, or is about to be, the one that drives the device: it goes first, for a virtual CPU waits for
+   * each answer.
+   */
+  readonly isVmm: boolean;
   /** Whether descriptors that the peer sends are for this session; if not, the loop lets none in. */
   readonly takesDescriptors: boolean;
   /**
@@ -48,4 +53,16 @@ export interface ByteSession {
   close(): void;
   /** Called when output arises outside of {@linkcode receive} and {@linkcode takeOutput}. */
   onOutput: (() => void) | null;
+}
+
+/**
+ * A session that may have to ask its peer something in the middle of a message.
+ */
+export interface PumpingSession extends ByteSession {
+  /**
+   * Given by a loop that can do it: sends what there is to send, waits for input and hands it to
+   * {@linkcode ByteSession.receive}, although that is under way already. `false` when the time, milliseconds, is over or
+   * the connection is.
+   */
+  pump: ((timeout: number) => boolean) | null;
 }

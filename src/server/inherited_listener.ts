@@ -8,7 +8,8 @@
  */
 
 import { createServer, type Server, type Socket } from "node:net";
-import { type Connection, type Listener, ListenError } from "./listener.ts";
+import type { Connection, Listener } from "./listener.ts";
+import { ListenError } from "./socket_file.ts";
 
 /**
  * Listens on an inherited descriptor.

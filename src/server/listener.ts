@@ -4,6 +4,8 @@
  * @module
  */
 
+import { type ListenOptions, publishSocket, type SocketFile, type SocketMaker } from "./socket_file.ts";
+
 /** One accepted connection. */
 export interface Connection {
   /** Reads some bytes; `null` at the end of the stream. */
@@ -24,37 +26,24 @@ export interface Listener {
   close(): void;
 }
 
-/** The socket cannot be listened on. */
-export class ListenError extends Error {
-  /** Always `"ListenError"`. */
-  override readonly name = "ListenError";
-}
-
-/** Options of {@linkcode listenUnix}. */
-export interface ListenOptions {
-  /** Permission bits of the socket's file; default 0600. */
-  readonly mode?: number;
-}
-
-/** The socket's owner only. */
-const DEFAULT_MODE = 0o600;
-/** `sockaddr_un.sun_path` has 108 bytes on Linux and ends with a NUL; elsewhere it is shorter still. */
-const SUN_PATH_BYTES = Deno.build.os === "linux" ? 107 : 103;
-/**
- * Beside a socket NAME, the folder in which it is made ready, and the socket in it. Nobody else has a name like that
- * by convention, as `NAME.d` would be.
- */
-const STAGE_PREFIX = ".", STAGE_SUFFIX = ".stage", STAGE_SOCKET = "s";
-/** A stage this old was left by a process that died while starting, milliseconds. */
-const STALE_STAGE = 10_000;
+/** Sockets of Deno's own. */
+const MAKER: SocketMaker<Deno.UnixListener> = {
+  listen: (path) => Deno.listen({ transport: "unix", path }),
+  async isInUse(path) {
+    try {
+      (await Deno.connect({ transport: "unix", path })).close();
+      return true;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused) {
+        return false;
+      }
+      throw error;
+    }
+  },
+};
 
 /**
  * Listens on a Unix socket.
- *
- * The socket is bound in a folder of its own that nobody else can enter (`.NAME.stage` beside it), gets its mode there and is
- * then moved to its place: at no time does a socket with another mode exist at the path, and a stale one is replaced in
- * one step. The folder is also the lock between two devices that start at once. The usual alternative, the umask,
- * belongs to the whole process and takes `--allow-sys`.
  *
  * Needs `--allow-read` and `--allow-write` for the path's folder and `--allow-net` for `unix:FOLDER/NAME` and
  * `unix:FOLDER/.NAME.stage/s`.
@@ -62,100 +51,16 @@ const STALE_STAGE = 10_000;
  * @param path Where. A socket file that nobody listens on is taken over.
  * @param options The mode.
  * @returns The listener.
- * @throws {ListenError} If the path is too long, in use, taken by something that is no socket, or not permitted; or if
- * there is something at `.NAME.stage` that no device has left there.
+ * @throws {ListenError} As {@linkcode publishSocket}.
  *
  * @example
  * ```ts ignore
  * using listener = await listenUnix("/run/vgtt.sock", { mode: 0o660 });
  * ```
  */
-export async function listenUnix(
-  path: string,
-  { mode = DEFAULT_MODE }: ListenOptions = {},
-): Promise<UnixListener> {
-  const bytes = (text: string) => new TextEncoder().encode(text).length;
-  const most = SUN_PATH_BYTES - bytes(`${STAGE_PREFIX}${STAGE_SUFFIX}/${STAGE_SOCKET}`);
-  if (path === "" || path.includes("\0")) throw refused(path, "this is no path");
-  if (bytes(path) > most) throw refused(path, `the path has ${bytes(path)} bytes: it can have ${most}`);
-  const name = path.lastIndexOf("/") + 1;
-  const stage = path.slice(0, name) + STAGE_PREFIX + path.slice(name) + STAGE_SUFFIX;
-  try {
-    lockStage(path, stage);
-    try {
-      await checkFree(path);
-      return publish(path, stage, mode);
-    } finally {
-      removeStage(stage);
-    }
-  } catch (error) {
-    if (error instanceof ListenError) throw error;
-    throw refused(path, error instanceof Error ? error.message : String(error));
-  }
-}
-
-/** Makes the private folder; it exists already while another device starts on the same path. */
-function lockStage(path: string, stage: string): void {
-  try {
-    return Deno.mkdirSync(stage, { mode: 0o700 });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-  }
-  const { mtime, isDirectory } = Deno.lstatSync(stage);
-  if (!isDirectory || [...Deno.readDirSync(stage)].some((entry) => !isBound(stage, entry.name))) {
-    throw refused(
-      path,
-      `${stage} is in the way: no device made what is there; move it or choose another path`,
-    );
-  }
-  if (mtime === null || Date.now() - mtime.getTime() < STALE_STAGE) {
-    throw refused(path, `in use: another device is starting (${stage})`);
-  }
-  removeStage(stage);
-  Deno.mkdirSync(stage, { mode: 0o700 });
-}
-
-/** Whether a name in a stage is that of the socket which is made ready there. */
-function isBound(stage: string, name: string): boolean {
-  return name === STAGE_SOCKET && Deno.lstatSync(`${stage}/${name}`).isSocket === true;
-}
-
-/** Removes a stage, with nothing in it but its socket: whatever else there is makes this fail. */
-function removeStage(stage: string): void {
-  for (const { name } of Deno.readDirSync(stage)) {
-    if (isBound(stage, name)) Deno.removeSync(`${stage}/${name}`);
-  }
-  Deno.removeSync(stage);
-}
-
-/** Makes sure that what is at the path, if anything, is a socket that nobody listens on. */
-async function checkFree(path: string): Promise<void> {
-  try {
-    if (!Deno.lstatSync(path).isSocket) throw refused(path, "there is something that is not a socket");
-    (await Deno.connect({ transport: "unix", path })).close();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.ConnectionRefused) return;
-    throw error;
-  }
-  throw refused(path, "in use: another process is listening there");
-}
-
-/** Binds, sets the mode, and moves the socket to its place. */
-function publish(path: string, stage: string, mode: number): UnixListener {
-  const bound = `${stage}/${STAGE_SOCKET}`;
-  const socket = Deno.listen({ transport: "unix", path: bound });
-  try {
-    Deno.chmodSync(bound, mode);
-    Deno.renameSync(bound, path);
-    return new UnixListener(path, socket);
-  } catch (error) {
-    socket.close();
-    throw error;
-  }
-}
-
-function refused(path: string, why: string): ListenError {
-  return new ListenError(`Cannot listen on ${JSON.stringify(path)}: ${why}`);
+export async function listenUnix(path: string, options: ListenOptions = {}): Promise<UnixListener> {
+  const { socket, file } = await publishSocket(path, MAKER, options);
+  return new UnixListener(socket, file);
 }
 
 /** A listening socket with a file of its own; {@linkcode listenUnix} makes one. */
@@ -163,20 +68,19 @@ export class UnixListener implements Listener, Disposable {
   /** The socket's path. */
   readonly name: string;
   readonly #socket: Deno.UnixListener;
-  /** The file that is ours: by the time we close, another device may have taken the path over. */
-  readonly #file: { readonly dev: number; readonly ino: number | null };
+  readonly #file: SocketFile;
   #isClosed = false;
 
   /**
    * Takes over a socket that has its file at its final place.
    *
-   * @param path The file's path.
    * @param socket The listening socket.
+   * @param file Its file.
    */
-  constructor(path: string, socket: Deno.UnixListener) {
-    this.name = path;
+  constructor(socket: Deno.UnixListener, file: SocketFile) {
+    this.name = file.path;
     this.#socket = socket;
-    this.#file = Deno.lstatSync(path);
+    this.#file = file;
   }
 
   /**
@@ -198,10 +102,7 @@ export class UnixListener implements Listener, Disposable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     try {
-      const { dev, ino } = Deno.lstatSync(this.name);
-      if (dev === this.#file.dev && ino === this.#file.ino) Deno.removeSync(this.name);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      this.#file.remove();
     } finally {
       this.#socket.close();
     }

@@ -6,13 +6,13 @@
  * @module
  */
 
-import { RpcError } from "../../protocol/errors.ts";
-import { HELLO_GRACE, REPLY_LIMITS } from "../../protocol/limits.ts";
-import { Writer } from "../../protocol/writer.ts";
+import { HELLO_GRACE } from "../../protocol/limits.ts";
 import type { ByteSession } from "./byte_session.ts";
-import { type Connection, type Listener, ListenError } from "./listener.ts";
+import type { Connection, Listener } from "./listener.ts";
+import { ListenError } from "./socket_file.ts";
+import { refusal } from "./refusal.ts";
 import type { Log } from "./rpc_session.ts";
-import { TimedTurn, TurnQueue } from "./turns.ts";
+import { DRAIN_GRACE, MAX_CONNECTIONS, TimedTurn, TurnQueue } from "./turns.ts";
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
@@ -28,13 +28,6 @@ export interface ServeOptions {
   readonly now?: () => number;
 }
 
-/**
- * Connections at once: one VMM and its observers. An idle one has 96 KiB of buffers; a busy one may have the largest
- * message that is on its way in (at most 8 MiB of buffer) and out (at most `OUTPUT_LIMIT`, usually 256 KiB).
- */
-export const MAX_CONNECTIONS = 64;
-/** How long a peer may take to read what was answered before this end closed, milliseconds; with the rest under 1 s. */
-const DRAIN_GRACE = 500;
 /** Pause after a failed accept, milliseconds: when descriptors have run out, the failure repeats at once. */
 const ACCEPT_PAUSE = 50;
 /** Bytes asked for in one read: as much as a socket buffer usually has. */
@@ -144,10 +137,8 @@ async function accept(listener: Listener, log: Log): Promise<Connection | null> 
 
 /** Tells a peer that there is no room for it. A socket's buffer takes this much without waiting. */
 async function refuse(connection: Connection, connections: number): Promise<void> {
-  const writer = new Writer(REPLY_LIMITS);
-  writer.error(null, new RpcError("EBUSY", `There are ${connections} connections already`));
   try {
-    await connection.write(writer.written);
+    await connection.write(refusal(connections));
   } catch {
     // It has gone by itself.
   }

@@ -172,6 +172,11 @@ export class RpcSession implements ByteSession, RpcPeer {
     return this.#failedNotifications;
   }
 
+  /** Whether the peer drives the device. */
+  get isVmm(): boolean {
+    return this.#role === "vmm";
+  }
+
   /** Whether the peer has said `hello`. */
   get isOpen(): boolean {
     return this.#role !== null;
@@ -398,8 +403,9 @@ export class RpcSession implements ByteSession, RpcPeer {
   }
 
   #checkCaller(method: string, row: Method): void {
-    if (row.caller === "any") return;
-    if (this.#role !== "vmm") throw new RpcError("EPERM", `${method}: only the VMM may do this`);
+    if (row.caller === "vmm" && this.#role !== "vmm") {
+      throw new RpcError("EPERM", `${method}: only the VMM may do this`);
+    }
     if (row.caller === "debug" && !this.#service.debug) {
       throw new RpcError("ENOSYS", `${method}: start the device with --debug for this method`);
     }

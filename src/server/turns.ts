@@ -10,6 +10,13 @@
 
 import type { Turn } from "./byte_session.ts";
 
+/**
+ * Connections at once: one VMM and its observers. An idle one has 96 KiB of buffers; a busy one may have the largest
+ * message that is on its way in (at most 8 MiB of buffer) and out (at most `OUTPUT_LIMIT`, usually 256 KiB).
+ */
+export const MAX_CONNECTIONS = 64;
+/** How long a peer may take to read what was answered before this end closed, milliseconds; with the rest under 1 s. */
+export const DRAIN_GRACE = 500;
 /** Length of a turn, milliseconds: some ten thousand stores, and too little to be felt by a signal or another peer. */
 export const TURN_TIME = 10;
 /** A message this long is a costly one, milliseconds; nothing shorter shows on a clock of whole milliseconds. */

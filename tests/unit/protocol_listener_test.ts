@@ -2,7 +2,8 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { connect } from "../../protocol/connect.ts";
 import { ConnectionError } from "../../protocol/errors.ts";
 import { listenInherited } from "../../src/server/inherited_listener.ts";
-import { ListenError, listenUnix } from "../../src/server/listener.ts";
+import { listenUnix } from "../../src/server/listener.ts";
+import { ListenError } from "../../src/server/socket_file.ts";
 import { scratchFolder } from "./protocol_socket.ts";
 
 const modeOf = (path: string) => Deno.lstatSync(path).mode! & 0o777;

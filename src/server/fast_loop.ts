@@ -1,0 +1,297 @@
+/**
+ * The fast device loop: one thread that waits in `poll`, receives and sends by the C library, and drives sessions of
+ * any kind over any number of listeners. It never returns to the event loop before it ends, so it belongs into a thread
+ * of its own; another thread wakes it by an eventfd.
+ *
+ * All sessions share the thread, so a session's messages never run at the same time as another's. Each time round,
+ * the session that drives the device goes first: a virtual CPU waits for its answers. A session with more to do than
+ * fits into a turn (`turns.ts`) lets the others go first. Nothing is allocated on the way of a message.
+ *
+ * @module
+ */
+
+import { HELLO_GRACE } from "../../protocol/limits.ts";
+import { type Libc, POLL_ENTRY_BYTES, PollEvent } from "../platform/libc.ts";
+import { MessageIo } from "../platform/message_io.ts";
+import type { ByteSession } from "./byte_session.ts";
+import { FastLink } from "./fast_link.ts";
+import type { Log } from "./rpc_session.ts";
+import { MAX_CONNECTIONS } from "./turns.ts";
+
+/** A listening socket and what speaks on its connections. */
+export interface FastListener {
+  /** What it listens on, for messages. */
+  readonly name: string;
+  /** The listening descriptor. It stays its owner's, who closes it when the loop has ended. */
+  readonly fd: number;
+  /** Makes the session of a new connection, which has the given number (1, 2, …). */
+  makeSession(id: number): ByteSession;
+  /** What a peer is told for which there is no room; `null`: nothing. */
+  refusal(connections: number): Uint8Array | null;
+}
+
+/** Options of a {@linkcode FastLoop}. */
+export interface FastLoopOptions {
+  /** Where connections come from. */
+  readonly listeners: readonly FastListener[];
+  /** An eventfd by which another thread wakes the loop. */
+  readonly wake: number;
+  /** Whether the loop is to end; asked when it was woken. */
+  readonly isStopped: () => boolean;
+  /** Where diagnostics go; default: nowhere. */
+  readonly log?: Log;
+  /** Connections at once; default {@linkcode MAX_CONNECTIONS}. */
+  readonly maxConnections?: number;
+  /** How long a connection may go without saying who it is, milliseconds; default {@linkcode HELLO_GRACE}. */
+  readonly helloGrace?: number;
+}
+
+/** Pause after a failed accept, milliseconds: when descriptors have run out, the failure repeats at once. */
+const ACCEPT_PAUSE = 50;
+const EAGAIN = -11;
+const EINTR = -4;
+const ECONNABORTED = -103;
+/** Waiting for ever, as `poll` is told it. */
+const FOR_EVER = -1;
+/** A time that never comes, milliseconds. */
+const NEVER = Infinity;
+/** What each entry of the poll table is. */
+const ENTRY_INTS = POLL_ENTRY_BYTES / 4;
+const ENTRY_SHORTS = POLL_ENTRY_BYTES / 2;
+/** Where in an entry the answers are, in 16-bit words; the events asked for are before them. */
+const ANSWERS = 3;
+
+/** Drives sessions over sockets, in the thread that calls {@linkcode FastLoop.run}. */
+export class FastLoop {
+  readonly #libc: Libc;
+  readonly #io: MessageIo;
+  readonly #listeners: readonly FastListener[];
+  readonly #wake: number;
+  readonly #isStopped: () => boolean;
+  readonly #log: Log;
+  readonly #maxConnections: number;
+  readonly #helloGrace: number;
+  /** Connections in the order they came. */
+  #links: FastLink[] = [];
+  /** Links of which a session made output while another one had its turn. */
+  readonly #woken: FastLink[] = [];
+  /** Whose turn is next, of those that do not drive the device. */
+  #next = 0;
+  #lastId = 0;
+  #isStopping = false;
+  /** Until when nobody is accepted, milliseconds. */
+  #acceptPause = 0;
+
+  /** The poll table: the eventfd, the listeners, the links. Rebuilt each time: it is short. */
+  readonly #table: Uint8Array<ArrayBuffer>;
+  readonly #tableInts: Int32Array<ArrayBuffer>;
+  readonly #tableShorts: Int16Array<ArrayBuffer>;
+  /** How many entries there are, as `poll` wants it; made anew when it changes. */
+  #count = 0;
+  #bigCount = 0n;
+
+  /**
+   * @param libc The C library of this thread.
+   * @param options Listeners, eventfd, log, caps.
+   */
+  constructor(libc: Libc, options: FastLoopOptions) {
+    this.#libc = libc;
+    this.#io = new MessageIo(libc);
+    this.#listeners = options.listeners;
+    this.#wake = options.wake;
+    this.#isStopped = options.isStopped;
+    this.#log = options.log ?? (() => {});
+    this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
+    this.#helloGrace = options.helloGrace ?? HELLO_GRACE;
+    const entries = 1 + this.#listeners.length + this.#maxConnections;
+    this.#table = new Uint8Array(entries * POLL_ENTRY_BYTES);
+    this.#tableInts = new Int32Array(this.#table.buffer);
+    this.#tableShorts = new Int16Array(this.#table.buffer);
+  }
+
+  /**
+   * Runs until it is stopped: no more connections then, what was answered is sent, everything is closed.
+   *
+   * @throws {Error} If `poll` fails, for no reason that a peer could give.
+   */
+  run(): void {
+    try {
+      while (!this.#isStopping || this.#links.length > 0) this.#round();
+    } finally {
+      for (const link of this.#links) link.close();
+      this.#io[Symbol.dispose]();
+    }
+  }
+
+  /** Waits for something to happen and sees to it. */
+  #round(): void {
+    this.#fillTable();
+    const ready = this.#libc.poll(this.#table, this.#bigCount, this.#timeout());
+    if (ready < 0 && ready !== EINTR) throw new Error(`Cannot wait for connections: errno ${-ready}`);
+    if (ready > 0) {
+      this.#serveLinks();
+      this.#acceptAll();
+      if (this.#answersOf(0) !== 0) this.#awaken();
+    }
+    this.#goOn();
+    this.#expire();
+    this.#forgetClosed();
+  }
+
+  // ---- what to wait for
+
+  #fillTable(): void {
+    this.#setEntry(0, this.#wake, PollEvent.IN);
+    const isAccepting = !this.#isStopping && this.#acceptPause === 0;
+    let entry = 1;
+    for (const listener of this.#listeners) {
+      this.#setEntry(entry++, isAccepting ? listener.fd : -1, PollEvent.IN);
+    }
+    for (const link of this.#links) this.#setEntry(entry++, link.fd, link.wantedEvents);
+    if (entry !== this.#count) {
+      this.#count = entry;
+      this.#bigCount = BigInt(entry);
+    }
+  }
+
+  #setEntry(entry: number, fd: number, events: number): void {
+    this.#tableInts[entry * ENTRY_INTS] = fd;
+    // Both halves at once: what is asked for, and no answer yet.
+    this.#tableInts[entry * ENTRY_INTS + 1] = events;
+  }
+
+  #answersOf(entry: number): number {
+    return this.#tableShorts[entry * ENTRY_SHORTS + ANSWERS]!;
+  }
+
+  /** The entry of the link with this index. */
+  #entryOf(index: number): number {
+    return 1 + this.#listeners.length + index;
+  }
+
+  /** How long `poll` may wait, milliseconds. */
+  #timeout(): number {
+    let deadline = this.#acceptPause === 0 ? NEVER : this.#acceptPause;
+    for (const link of this.#links) {
+      if (link.session.isStalled && !link.isBlocked) return 0;
+      if (link.deadline < deadline) deadline = link.deadline;
+    }
+    return deadline === NEVER ? FOR_EVER : Math.max(0, deadline - Date.now());
+  }
+
+  // ---- connections that have something to say
+
+  /** Lets links handle what came: the one that drives the device first, others until one has used up its turn. */
+  #serveLinks(): void {
+    const links = this.#links;
+    const count = links.length;
+    for (let index = 0; index < count; index++) {
+      if (links[index]!.session.isVmm) this.#serve(index);
+    }
+    for (let step = 0; step < count; step++) {
+      const index = (this.#next + step) % count;
+      const link = links[index]!;
+      if (link.session.isVmm || !this.#serve(index)) continue;
+      if (link.session.isStalled) {
+        // The turn is used up: the others look again for what has come meanwhile.
+        this.#next = (index + 1) % count;
+        return;
+      }
+    }
+  }
+
+  /** Serves one link, if something came. @returns Whether it did. */
+  #serve(index: number): boolean {
+    const answers = this.#answersOf(this.#entryOf(index));
+    if (answers === 0) return false;
+    this.#links[index]!.serve(answers);
+    this.#flushWoken();
+    return true;
+  }
+
+  /** One link that has messages left over has another turn. */
+  #goOn(): void {
+    const count = this.#links.length;
+    for (let step = 0; step < count; step++) {
+      const index = (this.#next + step) % count;
+      const link = this.#links[index]!;
+      if (!link.session.isStalled || link.isBlocked) continue;
+      link.goOn();
+      this.#flushWoken();
+      this.#next = (index + 1) % count;
+      return;
+    }
+  }
+
+  /** Sends what sessions were given to say by others. */
+  #flushWoken(): void {
+    for (let link = this.#woken.pop(); link !== undefined; link = this.#woken.pop()) link.flushWoken();
+  }
+
+  // ---- who comes and goes
+
+  #acceptAll(): void {
+    for (let index = 0; index < this.#listeners.length; index++) {
+      if (this.#answersOf(1 + index) !== 0) this.#accept(this.#listeners[index]!);
+    }
+  }
+
+  #accept(listener: FastListener): void {
+    const fd = this.#libc.accept(listener.fd);
+    if (fd < 0) {
+      if (fd === EAGAIN || fd === EINTR || fd === ECONNABORTED) return;
+      this.#log("error", "cannot accept a connection", { listener: listener.name, errno: -fd });
+      this.#acceptPause = Date.now() + ACCEPT_PAUSE;
+      return;
+    }
+    if (this.#links.length >= this.#maxConnections) return this.#refuse(listener, fd);
+    const id = ++this.#lastId;
+    this.#log("debug", "connected", { session: id, listener: listener.name });
+    const link = new FastLink(this.#libc, this.#io, fd, id, listener.makeSession(id), this.#log);
+    link.helloBy(Date.now() + this.#helloGrace);
+    link.onWoken = () => this.#woken.push(link);
+    this.#links.push(link);
+  }
+
+  #refuse(listener: FastListener, fd: number): void {
+    this.#log("warn", "connection refused: too many", { connections: this.#links.length });
+    const text = listener.refusal(this.#links.length);
+    if (text !== null) {
+      this.#io.output.set(text);
+      this.#io.send(fd, text.length);
+    }
+    this.#libc.close(fd);
+  }
+
+  /** Another thread has something to say. */
+  #awaken(): void {
+    this.#libc.clearEvent(this.#wake);
+    if (this.#isStopping || !this.#isStopped()) return;
+    this.#isStopping = true;
+    for (const link of this.#links) link.stop();
+  }
+
+  /** Sees to deadlines that have passed. */
+  #expire(): void {
+    let now = 0;
+    if (this.#acceptPause !== 0) {
+      now = Date.now();
+      if (now >= this.#acceptPause) this.#acceptPause = 0;
+    }
+    for (const link of this.#links) {
+      if (link.deadline === NEVER) continue;
+      now ||= Date.now();
+      if (now >= link.deadline) link.expire();
+    }
+  }
+
+  #forgetClosed(): void {
+    if (!this.#links.some(isClosed)) return;
+    this.#links = this.#links.filter((link) => !link.isClosed);
+    this.#next = 0;
+  }
+}
+
+function isClosed(link: FastLink): boolean {
+  return link.isClosed;
+}
