@@ -43,7 +43,7 @@ import {
 } from "./schema.ts";
 
 /**
- * Who may call a method: `any` role, the `vmm` only, or the VMM of a device started with `--debug`.
+ * Who may call a method: `any` role, the `vmm` only, or any role on a device started with `--debug`.
  */
 export type Caller = "any" | "vmm" | "debug";
 
@@ -277,6 +277,12 @@ export const METHODS = {
   debug_host_ggtt: method("debug", [index], mapOf(value), "One entry of the host's GGTT."),
   debug_scratch: method("debug", [], array(value, 64), "The scratch pages."),
   debug_set_pdps: method("debug", [rootList], nil, "Sets the PVINFO root registers without notifying."),
+  debug_raise: method(
+    "debug",
+    [param("bank", string), param("bits", u32)],
+    nil,
+    "Raises interrupt events in a bank (`guest.md` §6), as the hardware behind it would.",
+  ),
 };
 
 /** Every notification from the device to the VMM, by name. */

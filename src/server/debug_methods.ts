@@ -1,5 +1,6 @@
 /**
- * Methods of a device started with `--debug`: fault injection, and what replaying recorded traces needs to set and see.
+ * Methods of a device started with `--debug`, for any role: fault injection, events that no hardware raises yet,
+ * and what replaying recorded traces needs to set and see.
  *
  * @module
  */
@@ -9,6 +10,7 @@ import { ENTRIES, frameOf, kindName, PAGE_SIZE, TABLE_KINDS } from "../gtt/entry
 import { engineState } from "../inspect/state.ts";
 import { entryText, flagsText, targetText } from "../inspect/target.ts";
 import { COUNTED_FAULTS, type CountedFault, FRAME_FAULTS, type FrameFault } from "../vgpu/fault_injection.ts";
+import { INTERRUPT_BANKS } from "../vgpu/interrupt_banks.ts";
 import { rootLanes } from "./engine_methods.ts";
 import { asRpcError, type Handlers } from "./handlers.ts";
 import type { ServedDevice, ServedDeviceOptions } from "./served_device.ts";
@@ -21,7 +23,8 @@ export type DebugMethod =
   | "debug_observe"
   | "debug_host_ggtt"
   | "debug_scratch"
-  | "debug_set_pdps";
+  | "debug_set_pdps"
+  | "debug_raise";
 
 /** Guest RAM that `debug_init` may ask for, in pages: 4 GiB. */
 const MAX_DEBUG_RAM_PAGES = 1 << 20;
@@ -37,7 +40,9 @@ export function debugMethods(served: ServedDevice): Handlers<DebugMethod> {
       asRpcError(() => {
         const options = deviceOptions(config);
         const pages = number(config, "ramPages", 0, MAX_DEBUG_RAM_PAGES);
+        const old = served.device;
         const device = served.replace(options);
+        old.vgpu.interrupts.silence(); // the new device's line is low, and the VMM should know
         if (pages > 0) device.mapRam({ gpa: 0, size: pages * PAGE_SIZE });
       });
       observed.forget();
@@ -60,6 +65,7 @@ export function debugMethods(served: ServedDevice): Handlers<DebugMethod> {
     debug_set_pdps(roots) {
       served.device.vgpu.bar0.pvinfo.roots.set(rootLanes(roots));
     },
+    debug_raise: (name, bits) => raise(served, name, bits),
   };
 }
 
@@ -167,6 +173,15 @@ function inject(
     const kinds = [...FRAME_FAULTS, ...COUNTED_FAULTS, "failsafe", "platform", "trackrc"];
     throw new RpcError("EINVAL", `debug_inject: kind must be one of ${kinds.join(", ")}`);
   }
+}
+
+function raise(served: ServedDevice, name: string, bits: number): void {
+  const bank = Object.values(INTERRUPT_BANKS).find((each) => each.name === name);
+  if (bank === undefined) {
+    const names = Object.keys(INTERRUPT_BANKS).join(", ");
+    throw new RpcError("EINVAL", `debug_raise: bank must be one of ${names}`);
+  }
+  served.device.vgpu.interrupts.raise(bank, bits);
 }
 
 function isOneOf(names: readonly string[], name: string): boolean {

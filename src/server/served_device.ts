@@ -17,7 +17,10 @@ import type { Vmm } from "./vmm.ts";
 export const MAX_USER_TRACKS = 65536;
 
 /** Options of the device behind a server. */
-export type ServedDeviceOptions = Omit<DeviceOptions, "ram" | "onProtect" | "faults" | "tracking">;
+export type ServedDeviceOptions = Omit<
+  DeviceOptions,
+  "ram" | "onProtect" | "interrupts" | "faults" | "tracking"
+>;
 
 /** A device, the VMM attached to it, and that VMM's page tracks. */
 export class ServedDevice {
@@ -140,6 +143,7 @@ export class ServedDevice {
       tracking: this.#vmm?.tracking ?? "trapped",
       faults: this.#debug,
       onProtect: (gfn, on) => this.#vmm?.protect(gfn, on),
+      interrupts: { msi: () => this.#vmm?.msi(), intx: (asserted) => this.#vmm?.intx(asserted) },
     });
   }
 }

@@ -36,7 +36,13 @@ export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
       };
     },
     state() {
-      return { ...engineState(served.device.vgpu.gtt), failsafe: served.device.vgpu.gtt.failsafe };
+      const { gtt, interrupts } = served.device.vgpu;
+      return {
+        ...engineState(gtt),
+        failsafe: gtt.failsafe,
+        tracking: gtt.gvt.tracking,
+        interrupts: interrupts.state(),
+      };
     },
     tree(id) {
       try {

@@ -1,6 +1,6 @@
 /**
  * Region 0 of a vGPU, 16 MiB: registers from 0, with the PVINFO page among them, and the GTT window from 8
- * MiB.
+ * MiB. This file decodes addresses; what a register does is in the table of registers and in its block.
  *
  * A guest's wrong access does what the hardware would do: a read gives all ones, a write is dropped, and it
  * is counted.
@@ -12,11 +12,34 @@ import { OK } from "../gtt/errno.ts";
 import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import { G2V, G2V_NOTIFY, Pvinfo, PVINFO_OFFSET, PVINFO_SIZE } from "./pvinfo.ts";
+import type { Interrupts } from "./interrupts.ts";
+import type { RegisterFile } from "./register_file.ts";
+import { REGISTERS_SIZE } from "./register_table.ts";
 import type { VgpuCounters } from "./vgpu_counters.ts";
 import type { VgpuConfig } from "./vgpu_options.ts";
 
-/** Bytes of registers; between them and the GTT window nothing answers. */
-const REGISTERS_SIZE = 0x200000;
+/**
+ * Sizes of accesses that the exceptions take: everything else takes 1, 2, 4 and 8 bytes. Sizes are powers of
+ * two, so a set of them is their sum. Whatever the size, an access is aligned to it.
+ */
+const SIZES = {
+  gttWindow: 4 | 8,
+  pvinfoWrites: 4 | 8,
+} as const;
+
+/** What region 0 is built from. */
+export interface Bar0Parts {
+  /** What the PVINFO page tells the guest. */
+  readonly config: VgpuConfig;
+  /** The engine behind the GTT window and the notifications. */
+  readonly gtt: VgpuGtt;
+  /** The registers. */
+  readonly registers: RegisterFile;
+  /** Silenced in failsafe mode. */
+  readonly interrupts: Interrupts;
+  /** Counts the guest's mistakes. */
+  readonly counters: VgpuCounters;
+}
 
 /**
  * Region 0 of one vGPU.
@@ -38,27 +61,28 @@ const REGISTERS_SIZE = 0x200000;
  */
 export class Bar0 {
   readonly #gtt: VgpuGtt;
+  readonly #registers: RegisterFile;
+  readonly #interrupts: Interrupts;
   readonly #counters: VgpuCounters;
-  readonly #registers = new Uint8Array(REGISTERS_SIZE);
-  readonly #registerView = new DataView(this.#registers.buffer);
   /** The PVINFO page. */
   readonly pvinfo: Pvinfo;
 
   /**
    * Region 0 in its reset state.
    *
-   * @param config What the PVINFO page tells the guest.
-   * @param gtt The engine behind the GTT window and the notifications.
-   * @param counters Counts the guest's mistakes.
+   * @param parts What it is built from.
    */
-  constructor(config: VgpuConfig, gtt: VgpuGtt, counters: VgpuCounters) {
+  constructor({ config, gtt, registers, interrupts, counters }: Bar0Parts) {
     this.#gtt = gtt;
+    this.#registers = registers;
+    this.#interrupts = interrupts;
     this.#counters = counters;
     this.pvinfo = new Pvinfo(config);
   }
 
   /**
-   * Puts every register back to its reset value and leaves failsafe mode. The engine is not reset.
+   * Puts every register back to its reset value, lowers the interrupt line and leaves failsafe mode. The engine
+   * is not reset.
    *
    * @example
    * ```ts
@@ -76,9 +100,10 @@ export class Bar0 {
    * ```
    */
   reset(): void {
-    this.#registers.fill(0);
-    this.pvinfo.reset();
     this.#gtt.failsafe = false;
+    this.pvinfo.reset();
+    this.#registers.reset();
+    this.#interrupts.reset();
   }
 
   /**
@@ -106,15 +131,13 @@ export class Bar0 {
   read(offset: number, size: number, out: Uint32Array): void {
     out[0] = out[1] = 0;
     if (offset >= GTT_START_OFFSET) {
-      const aligned = offset % 4 === 0;
-      if (aligned && this.#gtt.emulateGttMmioRead(offset, size, out) === OK) return;
-      this.#readsOnes(size, out);
-    } else if (offset % size !== 0) {
+      this.#readGtt(offset, size, out);
+    } else if ((offset & (size - 1)) !== 0) {
       this.#readsOnes(size, out);
     } else if (isPvinfo(offset)) {
       this.#readPvinfo(offset - PVINFO_OFFSET, size, out);
     } else if (offset < REGISTERS_SIZE) {
-      this.#readRegister(offset, size, out);
+      this.#registers.read(offset, size, out);
     }
   }
 
@@ -142,7 +165,7 @@ export class Bar0 {
   write(offset: number, size: number, lo: number, hi: number): void {
     if (offset >= GTT_START_OFFSET) {
       this.#writeGtt(offset, size, lo, hi);
-    } else if (offset % size !== 0) {
+    } else if ((offset & (size - 1)) !== 0) {
       this.#counters.badAccesses++;
     } else if (isPvinfo(offset)) {
       this.#writePvinfo(offset - PVINFO_OFFSET, size, lo, hi);
@@ -152,8 +175,8 @@ export class Bar0 {
   }
 
   /**
-   * Gives up on the guest: no emulation any more, region 0 is plain storage until the next reset
-   * (`engine.md` §15, 23).
+   * Gives up on the guest: no emulation and no interrupt any more, region 0 is plain storage until the next
+   * reset (`engine.md` §15, 23).
    *
    * @example
    * ```ts
@@ -171,6 +194,7 @@ export class Bar0 {
   enterFailsafe(): void {
     if (this.#gtt.failsafe) return;
     this.#gtt.failsafe = true;
+    this.#interrupts.silence();
     this.#counters.failsafes++;
   }
 
@@ -180,12 +204,15 @@ export class Bar0 {
     out[1] = size === 8 ? 0xffffffff : 0;
   }
 
+  #readGtt(offset: number, size: number, out: Uint32Array): void {
+    if (isGttAccess(offset, size) && this.#gtt.emulateGttMmioRead(offset, size, out) === OK) return;
+    this.#readsOnes(size, out);
+  }
+
   #writeGtt(offset: number, size: number, lo: number, hi: number): void {
-    if (this.#gtt.failsafe) {
-      this.#gtt.parts.ggtt.keep(offset, size, lo, hi);
-    } else if (offset % 4 !== 0 || this.#gtt.emulateGttMmioWrite(offset, size, lo, hi) !== OK) {
-      this.#counters.badAccesses++;
-    }
+    if (!isGttAccess(offset, size)) this.#counters.badAccesses++;
+    else if (this.#gtt.failsafe) this.#gtt.parts.ggtt.keep(offset, size, lo, hi);
+    else if (this.#gtt.emulateGttMmioWrite(offset, size, lo, hi) !== OK) this.#counters.badAccesses++;
   }
 
   #readPvinfo(offset: number, size: number, out: Uint32Array): void {
@@ -196,7 +223,7 @@ export class Bar0 {
   #writePvinfo(offset: number, size: number, lo: number, hi: number): void {
     if (this.#gtt.failsafe) {
       for (let i = 0; i < size; i++) this.pvinfo.storeByte(offset + i, (i < 4 ? lo : hi) >>> (8 * (i & 3)));
-    } else if (size < 4) {
+    } else if ((size & SIZES.pvinfoWrites) === 0) {
       this.#counters.badPvinfoWrites++;
     } else {
       this.#writePvinfoRegister(offset, lo);
@@ -224,27 +251,21 @@ export class Bar0 {
     if (rc !== OK || !isKnown) this.#counters.badG2vNotifications++;
   }
 
-  #readRegister(offset: number, size: number, out: Uint32Array): void {
-    const view = this.#registerView;
-    if (size === 4) out[0] = view.getUint32(offset, true);
-    else if (size === 1) out[0] = view.getUint8(offset);
-    else if (size === 2) out[0] = view.getUint16(offset, true);
-    else {
-      out[0] = view.getUint32(offset, true);
-      out[1] = view.getUint32(offset + 4, true);
-    }
-  }
-
   #writeRegister(offset: number, size: number, lo: number, hi: number): void {
-    const view = this.#registerView;
-    if (size === 4) view.setUint32(offset, lo, true);
-    else if (size === 1) view.setUint8(offset, lo);
-    else if (size === 2) view.setUint16(offset, lo, true);
-    else {
-      view.setUint32(offset, lo, true);
-      view.setUint32(offset + 4, hi, true);
+    if (!this.#gtt.failsafe) {
+      this.#registers.write(offset, size, lo, hi);
+    } else if (size < 8) {
+      this.#registers.store(offset, size, lo);
+    } else {
+      this.#registers.store(offset, 4, lo);
+      this.#registers.store(offset + 4, 4, hi);
     }
   }
+}
+
+/** Whether the GTT window takes an access. */
+function isGttAccess(offset: number, size: number): boolean {
+  return (size & SIZES.gttWindow) !== 0 && (offset & (size - 1)) === 0;
 }
 
 /** Whether an aligned access hits the PVINFO page. */

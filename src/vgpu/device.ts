@@ -11,18 +11,22 @@ import { PAGE_SIZE } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
 import { RamMap, type RamRegion, type RamRegionOptions } from "../memory/ram_map.ts";
 import { FaultInjection } from "./fault_injection.ts";
+import type { InterruptSink } from "./interrupts.ts";
 import { Vgpu } from "./vgpu.ts";
 import { type ProtectListener, VgpuHost } from "./vgpu_host.ts";
 import { graphicsMemory, type VgpuConfig, vgpuConfig, type VgpuOptions } from "./vgpu_options.ts";
 
 /** The longest store that one CPU instruction makes, bytes. */
 const MAX_SINGLE_STORE = 16;
+
 /** How a device is made. */
 export interface DeviceOptions extends VgpuOptions, GvtOptions {
   /** Guest RAM; it may be filled before or after. The device disposes of it. */
   readonly ram: RamMap;
   /** Told when trapping of a frame's stores should start or stop. */
   readonly onProtect?: ProtectListener;
+  /** Where the vGPU's interrupts go. Default: nowhere. */
+  readonly interrupts?: InterruptSink;
   /** Whether faults can be injected. Default false. */
   readonly faults?: boolean;
   /** Another layout of graphics memory than that of the options. */
@@ -79,8 +83,8 @@ export class Device {
    * ```
    */
   constructor(options: DeviceOptions) {
-    const { ram, onProtect, faults, layout, platformSupported, tracking, oos, oosPoolPages, ...vgpu } =
-      options;
+    const { ram, onProtect, interrupts, faults, layout, ...others } = options;
+    const { platformSupported, tracking, oos, oosPoolPages, ...vgpu } = others;
     this.ram = ram;
     this.config = vgpuConfig(vgpu);
     const gm = layout === undefined ? graphicsMemory(this.config) : new GraphicsMemory(layout);
@@ -93,7 +97,15 @@ export class Device {
       ...(oos === undefined ? {} : { oos }),
       ...(oosPoolPages === undefined ? {} : { oosPoolPages }),
     });
-    this.vgpu = new Vgpu({ config: this.config, gm, gvt: this.gvt, host, ggtt: this.host.ggtt, ram });
+    this.vgpu = new Vgpu({
+      config: this.config,
+      gm,
+      gvt: this.gvt,
+      host,
+      ggtt: this.host.ggtt,
+      ram,
+      ...(interrupts === undefined ? {} : { interrupts }),
+    });
   }
 
   /**

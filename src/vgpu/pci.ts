@@ -1,5 +1,9 @@
 /**
- * PCI configuration space (`guest.md` §1): a table of fields with reset values and writable bits.
+ * PCI configuration space (`guest.md` §1): a table of fields with reset values and writable bits, and what the
+ * rest of the device wants to know of it.
+ *
+ * It is the same for every attachment. A VMM may keep BARs, interrupt line or capabilities itself and never
+ * write them here: the device looks at nothing but command, MSI control and power state.
  *
  * @module
  */
@@ -26,16 +30,41 @@ interface ConfigField {
   readonly writable: number;
 }
 
+const COMMAND = 0x04;
+const STATUS = 0x06;
+const MSI_CAPABILITY = 0x90;
+const MSI_CONTROL = MSI_CAPABILITY + 2;
+const POWER_CAPABILITY = 0xd0;
+const POWER_STATE = POWER_CAPABILITY + 4;
+
+/** Command: the device may access memory, by DMA or for a message. */
+const BUS_MASTER = 0x0004;
+/** Command: the device must not assert its line. */
+const INTX_DISABLE = 0x0400;
+/** Status: an interrupt is due by the line, whether or not the line may be asserted. */
+const INTERRUPT_STATUS = 0x08;
+const HAS_CAPABILITIES = 0x0010;
+
 const BAR_64_BIT = 0x4;
 const BAR_PREFETCHABLE = 0x8;
-const MSI_CAPABILITY = 0x90;
-const POWER_CAPABILITY = 0xd0;
+
+const MSI_ENABLE = 0x0001;
+/** PCI Express wants the form with 64-bit addresses. */
+const MSI_64_BIT = 0x0080;
+
+const POWER_STATE_BITS = 0x03;
+const D0 = 0;
+const D3_HOT = 3;
+/** Power management 1.2, which has {@linkcode NO_SOFT_RESET}; no D1, no D2, no wake-up event. */
+const POWER_VERSION = 0x0003;
+/** Waking up from D3 keeps everything: nobody need save and restore it. */
+const NO_SOFT_RESET = 0x0008;
 
 /** The fields that are not 0 or not read-only. The device id comes from the options. */
 const FIELDS: readonly ConfigField[] = [
   { name: "vendor id", offset: 0x00, width: 2, reset: 0x8086, writable: 0 },
-  { name: "command", offset: 0x04, width: 2, reset: 0, writable: 0x0547 },
-  { name: "status: has capabilities", offset: 0x06, width: 2, reset: 0x0010, writable: 0 },
+  { name: "command", offset: COMMAND, width: 2, reset: 0, writable: 0x0547 },
+  { name: "status", offset: STATUS, width: 2, reset: HAS_CAPABILITIES, writable: 0 },
   { name: "revision", offset: 0x08, width: 1, reset: 0x06, writable: 0 },
   { name: "class: display, other", offset: 0x0a, width: 2, reset: 0x0380, writable: 0 },
   { name: "cache line size", offset: 0x0c, width: 1, reset: 0, writable: 0xff },
@@ -57,13 +86,31 @@ const FIELDS: readonly ConfigField[] = [
   { name: "GMCH control: 8 MiB of GTT, nothing stolen", offset: 0x50, width: 2, reset: 0xc0, writable: 0 },
   { name: "MSI id", offset: MSI_CAPABILITY, width: 1, reset: 0x05, writable: 0 },
   { name: "MSI next", offset: MSI_CAPABILITY + 1, width: 1, reset: POWER_CAPABILITY, writable: 0 },
-  { name: "MSI control: 64-bit", offset: MSI_CAPABILITY + 2, width: 2, reset: 0x0080, writable: 0x0001 },
+  {
+    name: "MSI control: one message",
+    offset: MSI_CONTROL,
+    width: 2,
+    reset: MSI_64_BIT,
+    writable: MSI_ENABLE,
+  },
   { name: "MSI address", offset: MSI_CAPABILITY + 4, width: 4, reset: 0, writable: 0xfffffffc },
   { name: "MSI address, high", offset: MSI_CAPABILITY + 8, width: 4, reset: 0, writable: 0xffffffff },
   { name: "MSI data", offset: MSI_CAPABILITY + 12, width: 2, reset: 0, writable: 0xffff },
   { name: "power management id", offset: POWER_CAPABILITY, width: 1, reset: 0x01, writable: 0 },
-  { name: "power management: version 2", offset: POWER_CAPABILITY + 2, width: 2, reset: 0x0002, writable: 0 },
-  { name: "power management state", offset: POWER_CAPABILITY + 4, width: 2, reset: 0, writable: 0x0003 },
+  {
+    name: "power management capabilities",
+    offset: POWER_CAPABILITY + 2,
+    width: 2,
+    reset: POWER_VERSION,
+    writable: 0,
+  },
+  {
+    name: "power management state",
+    offset: POWER_STATE,
+    width: 2,
+    reset: NO_SOFT_RESET,
+    writable: POWER_STATE_BITS,
+  },
 ];
 
 /**
@@ -117,6 +164,66 @@ export class PciConfig {
   }
 
   /**
+   * Whether the guest lets the device access memory: by DMA, or to send a message.
+   *
+   * @returns The command register's bit.
+   */
+  get isBusMaster(): boolean {
+    return (this.#bytes[COMMAND]! & BUS_MASTER) !== 0;
+  }
+
+  /**
+   * Whether the guest wants its interrupts as messages, not by the line.
+   *
+   * @returns MSI's enable bit.
+   */
+  get isMsiEnabled(): boolean {
+    return (this.#bytes[MSI_CONTROL]! & MSI_ENABLE) !== 0;
+  }
+
+  /**
+   * Whether a message may be sent: it is a store to memory, and a sleeping device makes none.
+   *
+   * @returns Whether the device is a bus master and in D0.
+   */
+  get maySendMessages(): boolean {
+    return this.isBusMaster && this.#isAwake;
+  }
+
+  /**
+   * Whether the line may be asserted.
+   *
+   * @returns Whether the command register lets it, and the device is in D0.
+   */
+  get mayAssertIntx(): boolean {
+    return (this.#bytes[COMMAND + 1]! & (INTX_DISABLE >> 8)) === 0 && this.#isAwake;
+  }
+
+  get #isAwake(): boolean {
+    return (this.#bytes[POWER_STATE]! & POWER_STATE_BITS) === D0;
+  }
+
+  /**
+   * Says in the status register whether an interrupt is due by the line.
+   *
+   * @param isDue Whether it is, even if the line may not be asserted.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { PciConfig } from "../../mod.ts";
+   *
+   * const pci = new PciConfig(0x1912);
+   * pci.setInterruptStatus(true);
+   * assertEquals(pci.readByte(0x06), 0x18); // and that there are capabilities
+   * ```
+   */
+  setInterruptStatus(isDue: boolean): void {
+    if (isDue) this.#bytes[STATUS]! |= INTERRUPT_STATUS;
+    else this.#bytes[STATUS]! &= ~INTERRUPT_STATUS;
+  }
+
+  /**
    * Reads one byte; what the table of fields does not name is 0 (`guest.md` §1.1).
    *
    * @param offset 0..255.
@@ -153,6 +260,9 @@ export class PciConfig {
    * ```
    */
   writeByte(offset: number, value: number): void {
+    const state = value & POWER_STATE_BITS;
+    // A state that the device does not have: the write does nothing.
+    if (offset === POWER_STATE && state !== D0 && state !== D3_HOT) return;
     const mask = this.#writable[offset]!;
     this.#bytes[offset] = (this.#bytes[offset]! & ~mask) | (value & mask);
   }

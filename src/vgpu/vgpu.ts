@@ -17,7 +17,11 @@ import type { RamMap } from "../memory/ram_map.ts";
 import { Aperture } from "./aperture.ts";
 import { Bar0 } from "./bar0.ts";
 import type { HostGgtt } from "./host_ggtt.ts";
+import { Interrupts, type InterruptSink } from "./interrupts.ts";
 import { BAR0_SIZE, BAR2_SIZE, CONFIG_SIZE, PciConfig } from "./pci.ts";
+import { RegisterFile } from "./register_file.ts";
+import { type Block, REGISTERS } from "./registers.ts";
+import { Tlb } from "./tlb.ts";
 import { VgpuCounters } from "./vgpu_counters.ts";
 import type { VgpuConfig } from "./vgpu_options.ts";
 
@@ -35,6 +39,15 @@ export const REGION_SIZES: ReadonlyMap<number, number> = new Map([
   [REGION_CONFIG, CONFIG_SIZE],
 ]);
 
+/** The same by number, for the way of each access. */
+const SIZE_OF_REGION: readonly number[] = Array.from(
+  { length: 9 },
+  (_, region) => REGION_SIZES.get(region) ?? 0,
+);
+
+/** Nobody to interrupt. */
+const DEAF: InterruptSink = { msi() {}, intx() {} };
+
 /** What a vGPU is built from. */
 export interface VgpuParts {
   /** Sizes and identity. */
@@ -49,6 +62,8 @@ export interface VgpuParts {
   readonly ggtt: HostGgtt;
   /** Guest RAM. */
   readonly ram: RamMap;
+  /** Where interrupts go. Default: nowhere. */
+  readonly interrupts?: InterruptSink;
 }
 
 /**
@@ -74,6 +89,10 @@ export class Vgpu {
   readonly counters: VgpuCounters = new VgpuCounters();
   /** PCI configuration space. */
   readonly pci: PciConfig;
+  /** The registers of region 0. */
+  readonly registers: RegisterFile<Block>;
+  /** The interrupt tree. */
+  readonly interrupts: Interrupts;
   /** Region 0. */
   readonly bar0: Bar0;
   readonly #aperture: Aperture;
@@ -84,11 +103,24 @@ export class Vgpu {
    * @param parts What it is built from.
    */
   constructor(parts: VgpuParts) {
-    this.config = parts.config;
-    this.gtt = new VgpuGtt(parts.gvt, parts.host, parts.gm);
-    this.pci = new PciConfig(parts.config.deviceId);
-    this.bar0 = new Bar0(parts.config, this.gtt, this.counters);
-    this.#aperture = new Aperture(parts.ggtt, parts.ram, this.gtt, this.counters);
+    const { config, gvt, host, gm, ggtt, ram, interrupts = DEAF } = parts;
+    const { counters } = this;
+    this.config = config;
+    this.gtt = new VgpuGtt(gvt, host, gm);
+    this.pci = new PciConfig(config.deviceId);
+    this.registers = new RegisterFile(REGISTERS, {
+      interrupts: { written: () => this.interrupts.update() },
+      tlb: new Tlb(this.gtt, counters),
+    }, counters);
+    this.interrupts = new Interrupts(this.registers, this.pci, counters, interrupts);
+    this.bar0 = new Bar0({
+      config,
+      gtt: this.gtt,
+      registers: this.registers,
+      interrupts: this.interrupts,
+      counters,
+    });
+    this.#aperture = new Aperture(ggtt, ram, this.gtt, counters);
   }
 
   /**
@@ -161,13 +193,15 @@ export class Vgpu {
     } else {
       this.counters.configWrites++;
       for (let i = 0; i < size; i++) this.pci.writeByte(offset + i, (i < 4 ? lo : hi) >>> (8 * (i & 3)));
+      // The guest may have changed whether and how interrupts are sent.
+      this.interrupts.update();
     }
     return OK;
   }
 
   /**
-   * Resets the device: registers, configuration space and the engine (`intel_vgpu_reset_gtt`,
-   * `engine.md` §12).
+   * Resets the device (`guest.md` §1.3): configuration space, registers and the engine (`intel_vgpu_reset_gtt`,
+   * `engine.md` §12). The interrupt line is lowered; guest RAM stays.
    *
    * @example
    * ```ts
@@ -183,6 +217,7 @@ export class Vgpu {
    * ```
    */
   reset(): void {
+    this.counters.deviceResets++;
     this.pci.reset();
     this.bar0.reset();
     this.gtt.resetGtt();
@@ -207,7 +242,6 @@ export class Vgpu {
  * ```
  */
 export function isAccess(region: number, offset: number, size: number): boolean {
-  const regionSize = REGION_SIZES.get(region);
   const isSize = size === 1 || size === 2 || size === 4 || size === 8;
-  return regionSize !== undefined && isSize && offset >= 0 && offset + size <= regionSize;
+  return isSize && offset >= 0 && offset + size <= (SIZE_OF_REGION[region] ?? 0);
 }

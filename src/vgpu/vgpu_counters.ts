@@ -18,10 +18,22 @@ export class VgpuCounters {
   configReads = 0;
   /** Writes to PCI configuration space. */
   configWrites = 0;
+  /** MSI messages sent. */
+  msis = 0;
+  /** Changes of the interrupt line's level, either way. */
+  intxEdges = 0;
+  /** Writes to a TLB invalidation register. */
+  tlbInvalidations = 0;
+  /** TLB invalidations after which some page table still could not be followed. */
+  badTlbInvalidations = 0;
+  /** Resets of the device. */
+  deviceResets = 0;
   /** Notifications by which the guest announced a page table or took it back. */
   g2vNotifications = 0;
   /** Notifications that are unknown or ended in an error. */
   badG2vNotifications = 0;
+  /** Writes to registers that are read-only. */
+  badRegisterWrites = 0;
   /** Accesses of a size or alignment that the region does not have. */
   badAccesses = 0;
   /** Reads of PVINFO registers that mean nothing. */

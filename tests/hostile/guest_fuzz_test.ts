@@ -53,6 +53,7 @@ class Parameters {
         return random.pick([
           ...WINDOW,
           ...PVINFO,
+          ...ACTING,
           0,
           0x10,
           0x90,
@@ -110,6 +111,10 @@ class Parameters {
         return random.pick([0, 1, 0x10000, 0xfffff, 2 ** 40 - 1]);
       case "fault":
         return this.#fault();
+      case "bank":
+        return random.pick(["gt0", "gt1", "pch", "none"]);
+      case "bits":
+        return random.pick([1, 0x101, 0xffff_ffff]);
       default:
         throw new Error(`no pool for a parameter named ${name}`);
     }
@@ -173,6 +178,9 @@ class Parameters {
 const WINDOW = [0x800000, 0x800004, 0x800008, 0x800002, 0x8007f8, 0x800800, 0x880000, 0x8807f8] as const;
 /** PVINFO registers; 0x808, which ends all emulation, is rare. */
 const PVINFO = [0x78000, 0x78838, 0x78838, 0x7883c, 0x78840, 0x78818, 0x78818, 0x78ffc] as const;
+
+/** Registers that act: the master of interrupts, a bank, TLB invalidation, reset. */
+const ACTING = [0x44200, 0x44304, 0x44308, 0x4430c, 0x4260, 0x941c] as const;
 
 /** Counters that tell that a run came to everything. */
 const REACHED = [

@@ -83,6 +83,8 @@ export class Attached implements AsyncDisposable {
   async #attach(ram: number): Promise<void> {
     const vmm = this.#vmm = await this.connect("vmm");
     vmm.on("page_track", (gfn, on) => this.notices.push(["page_track", gfn, on]));
+    vmm.on("irq", (vector) => this.notices.push(["irq", vector]));
+    vmm.on("intx", (asserted) => this.notices.push(["intx", asserted]));
     vmm.on("tracked_write", (...params) => this.notices.push(["tracked_write", ...params]));
     if (ram > 0) await vmm.call("ram_map", { gpa: 0, size: ram });
   }

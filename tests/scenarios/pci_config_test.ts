@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import type { Client } from "../../protocol/client.ts";
 import { Attached } from "./attached.ts";
 
-type Size = 1 | 2 | 4;
+type Size = 1 | 2 | 4 | 8;
 
 async function read(vmm: Client, offset: number, size: Size): Promise<number> {
   return Number(await vmm.call("mmio_read", 7, offset, size));
@@ -93,6 +93,64 @@ Deno.test("MSI keeps a 64-bit address and data and can be enabled, nothing else"
   assertEquals(await read(vmm, msi + 8, 4), 0x12);
   assertEquals(await read(vmm, msi + 12, 4), 0x4041);
   assertEquals(await read(vmm, msi + 2, 2), 0x0081); // 64-bit capable, one vector, enabled
+});
+
+Deno.test("a kernel sizes a BAR and puts its address back", async () => {
+  await using device = await Attached.start();
+  const { vmm } = device;
+  for (const [offset, size] of [[0x10, 16 << 20], [0x18, 256 << 20]] as const) {
+    await write(vmm, offset, 8, 0x38_4000_0000);
+    const before = [await read(vmm, offset, 4), await read(vmm, offset + 4, 4)] as const;
+    const masks: bigint[] = [];
+    for (const half of [0, 1]) {
+      await write(vmm, offset + 4 * half, 4, 0xffff_ffff);
+      masks.push(BigInt(await read(vmm, offset + 4 * half, 4)));
+      await write(vmm, offset + 4 * half, 4, before[half]!);
+    }
+    const mask = (masks[1]! << 32n) | (masks[0]! & ~0xfn);
+    assertEquals(2n ** 64n - mask, BigInt(size));
+    assertEquals(await read(vmm, offset, 8), 0x38_4000_0000 + (before[0] & 0xf));
+  }
+});
+
+Deno.test("accesses of any size and alignment see the same bytes", async () => {
+  await using device = await Attached.start();
+  const { vmm } = device;
+  await write(vmm, 0x92, 8, 0x12_fee0_1001); // control, address, and half of its upper part
+  const bytes: number[] = [];
+  for (let at = 0x90; at < 0x9e; at++) bytes.push(await read(vmm, at, 1));
+  assertEquals(bytes, [0x05, 0xd0, 0x81, 0x00, 0xe0, 0xfe, 0x12, 0, 0, 0, 0, 0, 0, 0]);
+  assertEquals(await read(vmm, 0x91, 2), 0x81d0);
+  assertEquals(await read(vmm, 0x93, 4), 0x12fee000);
+  assertEquals(await vmm.call("mmio_read", 7, 0x8f, 8), 0x12fe_e000_81d0_0500n);
+});
+
+Deno.test("a write that spans fields changes each as its own rules say", async () => {
+  await using device = await Attached.start();
+  const { vmm } = device;
+  await write(vmm, 0x02, 4, 0x0006_ffff); // device id and command
+  assertEquals([await read(vmm, 0x02, 2), await read(vmm, 0x04, 2)], [0x1912, 0x0006]);
+  await write(vmm, 0x04, 4, 0xffff_0007); // command and status
+  assertEquals([await read(vmm, 0x04, 2), await read(vmm, 0x06, 2)], [0x0007, 0x0010]);
+  await write(vmm, 0x3a, 4, 0x0b0b_ffff); // nothing, interrupt line, pin
+  assertEquals([await read(vmm, 0x3a, 2), await read(vmm, 0x3c, 2)], [0, 0x010b]);
+});
+
+Deno.test("the power state is D0 or D3, and waking up keeps everything", async () => {
+  await using device = await Attached.start();
+  const { vmm } = device;
+  const power = await read(vmm, await read(vmm, 0x34, 1) + 1, 1);
+  assertEquals([await read(vmm, power, 1), await read(vmm, power + 2, 2)], [0x01, 0x0003]); // 1.2: no D1, D2, PME
+  assertEquals(await read(vmm, power + 4, 2), 0x0008); // D0, no soft reset
+  await write(vmm, 0x10, 4, 0xfd00_0000);
+  await vmm.call("mmio_write", 0, 0x2030, 4, 0x1234);
+  await write(vmm, power + 4, 2, 0xffff);
+  assertEquals(await read(vmm, power + 4, 2), 0x000b);
+  for (const [written, kept] of [[1, 3], [2, 3], [0, 0], [1, 0], [2, 0]] as const) {
+    await write(vmm, power + 4, 2, written);
+    assertEquals(await read(vmm, power + 4, 2), 0x0008 | kept);
+  }
+  assertEquals([await read(vmm, 0x10, 4), await vmm.call("mmio_read", 0, 0x2030, 4)], [0xfd00_0004, 0x1234]);
 });
 
 Deno.test("reset puts configuration space back", async () => {

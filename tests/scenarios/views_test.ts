@@ -187,6 +187,8 @@ Deno.test("state tells every list", async () => {
     lru: [second, first],
     nspt: 8,
     failsafe: false,
+    tracking: "trapped",
+    interrupts: { master: 0, pending: false, msi: false, intx: false, banks: [] },
   });
 });
 

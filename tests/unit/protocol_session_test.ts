@@ -148,14 +148,23 @@ Deno.test("RpcSession refuses an observer what is the VMM's, and everyone debug 
   const [observer] = opened(OBSERVE, service, 1);
   const [vmm] = opened(HELLO, service, 2);
   assertEquals(errorOf(observer, [0, 1, "reset", []]).code, "EPERM");
-  assertEquals(errorOf(observer, [0, 1, "debug_scratch", []]).code, "EPERM");
-  const error = errorOf(vmm, [0, 1, "debug_scratch", []]);
-  assertEquals([error.code, error.message.includes("--debug")], ["ENOSYS", true]);
+  for (const session of [observer, vmm]) {
+    const error = errorOf(session, [0, 1, "debug_scratch", []]);
+    assertEquals([error.code, error.message.includes("--debug")], ["ENOSYS", true]);
+  }
+  assertEquals(service.calls, []);
+});
+
+Deno.test("RpcSession lets any role call debug methods of a device started with --debug", () => {
+  const service = new FakeService();
   service.debug = true;
   service.overrides.set("debug_scratch", () => []);
-  vmm.receive(encode([0, 2, "debug_scratch", []]));
-  assertEquals(decodeAll(vmm), [[1, 2, null, []]]);
-  assertEquals(service.calls.map(([method]) => method), ["debug_scratch"]);
+  for (const hello of [OBSERVE, HELLO]) {
+    const [session] = opened(hello, service);
+    session.receive(encode([0, 2, "debug_scratch", []]));
+    assertEquals(decodeAll(session), [[1, 2, null, []]]);
+  }
+  assertEquals(service.calls.map(([method]) => method), ["debug_scratch", "debug_scratch"]);
 });
 
 Deno.test("RpcSession stops taking input when output waits, and goes on when it was taken", () => {

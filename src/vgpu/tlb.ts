@@ -1,0 +1,66 @@
+/**
+ * The registers by which a guest invalidates an engine's TLB (`guest.md` §5.2): it has changed page tables
+ * and wants the change to be seen.
+ *
+ * Where stores are trapped the shadow has seen it already, or will before the next workload, as documented.
+ * Where they are not, this is one of the two moments to look (`engine.md` §16); a workload is the other.
+ *
+ * @module
+ */
+
+import { OK } from "../gtt/errno.ts";
+import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import type { Register, RegisterBlock } from "./register_table.ts";
+import type { VgpuCounters } from "./vgpu_counters.ts";
+
+/** Offset of the render engine's TLB invalidation register; video 0, video 1, blitter and enhancement follow. */
+export const TLB_INVALIDATE = 0x4260;
+
+/** The registers, for the table of registers. */
+export const TLB_REGISTERS: readonly Register<"tlb">[] = [
+  {
+    name: "TLB_INV: RCS, VCS0, VCS1, BCS, VECS",
+    offsets: [0, 1, 2, 3, 4].map((engine) => TLB_INVALIDATE + 4 * engine),
+    access: "trigger",
+    block: "tlb",
+    note: "done before the write returns, so it reads 0",
+  },
+];
+
+/**
+ * What a TLB invalidation does.
+ *
+ * @example A page table that the guest changed without notice
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { createDevice, TLB_INVALIDATE } from "../../mod.ts";
+ *
+ * using device = createDevice({ tracking: "untracked" });
+ * device.vgpu.write(0, TLB_INVALIDATE, 4, 1, 0);
+ * const out = new Uint32Array(2);
+ * device.vgpu.read(0, TLB_INVALIDATE, 4, out);
+ * assertEquals([out[0], device.vgpu.counters.tlbInvalidations], [0, 1]);
+ * ```
+ */
+export class Tlb implements RegisterBlock {
+  readonly #gtt: VgpuGtt;
+  readonly #counters: VgpuCounters;
+
+  /**
+   * Registers without state.
+   *
+   * @param gtt The engine whose shadow tables follow the guest's.
+   * @param counters Counts invalidations.
+   */
+  constructor(gtt: VgpuGtt, counters: VgpuCounters) {
+    this.#gtt = gtt;
+    this.#counters = counters;
+  }
+
+  /** See {@linkcode RegisterBlock.written}: any value, any engine. */
+  written(): void {
+    this.#counters.tlbInvalidations++;
+    if (this.#gtt.gvt.tracking === "trapped") return;
+    if (this.#gtt.syncOosPages() !== OK) this.#counters.badTlbInvalidations++;
+  }
+}
