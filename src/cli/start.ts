@@ -5,11 +5,16 @@
  */
 
 import { PROTOCOL_VERSION } from "../../protocol/limits.ts";
+import { loadLibc } from "../platform/libc.ts";
 import { DeviceService, SERVER_NAME } from "../server/device_service.ts";
+import { adoptListening, listenByLibc, type ListeningSocket } from "../server/fast_listener.ts";
 import { listenInherited } from "../server/inherited_listener.ts";
-import { type Listener, ListenError, listenUnix } from "../server/listener.ts";
+import { listenUnix } from "../server/listener.ts";
 import { serve } from "../server/portable_loop.ts";
-import { type Log, RpcSession } from "../server/rpc_session.ts";
+import { RpcSession } from "../server/rpc_session.ts";
+import { ListenError } from "../server/socket_file.ts";
+import { graphicsMemory, vgpuConfig } from "../vgpu/vgpu_options.ts";
+import { DeviceThread, type ThreadSocket } from "./device_thread.ts";
 import { makeLog } from "./log.ts";
 import { parseStartOptions, START_USAGE, type StartOptions } from "./start_options.ts";
 import { print, say } from "./terminal.ts";
@@ -19,7 +24,7 @@ import { EXIT_FAILED, EXIT_OK, UsageError } from "./usage.ts";
 const CAPABILITIES = {
   type: "gpu",
   server: SERVER_NAME,
-  features: ["messagepack-rpc", "oos", "debug"],
+  features: ["messagepack-rpc", "vfio-user", "oos", "debug"],
   protocol: PROTOCOL_VERSION,
 };
 
@@ -30,37 +35,100 @@ export async function start(args: readonly string[]): Promise<number> {
   if (options.print === "capabilities") print(JSON.stringify(CAPABILITIES));
   if (options.print !== null) return EXIT_OK;
 
-  const log = makeLog(options.log, (line) => say(line));
-  const service = makeService(options, log);
-  let listener: Listener;
-  let pidFile: PidFile;
+  checkVgpu(options);
   try {
-    listener = await listen(options);
-    pidFile = writePidFile(options.pidFile, listener);
+    const serving = Deno.permissions.querySync({ name: "ffi" }).state === "granted"
+      ? await serveInThread(options)
+      : await servePortably(options);
+    return await runUntilSignal(serving, options);
   } catch (error) {
     if (!(error instanceof ListenError || error instanceof PidFileError)) throw error;
     say(error.message);
     return EXIT_FAILED;
   }
-  using _removed = pidFile;
-  const stop = new AbortController();
-  const onSignal = () => stop.abort();
-  Deno.addSignalListener("SIGTERM", onSignal);
-  Deno.addSignalListener("SIGINT", onSignal);
+}
+
+/** A device that listens. */
+interface Serving {
+  /** What it listens on. */
+  readonly names: readonly string[];
+  /** Settles when it has ended. */
+  readonly ended: Promise<void>;
+  /** Tells it to end. */
+  stop(): void;
+  /** Gives everything back; called after {@linkcode ended}, or when it could not begin. */
+  close(): void;
+}
+
+async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: StartOptions): Promise<number> {
+  const log = makeLog(logOptions, (line) => say(line));
+  const onSignal = () => serving.stop();
   try {
-    log("info", "listening", { on: listener.name, pid: Deno.pid });
-    const makeSession = (id: number) => new RpcSession(service, { id, log });
-    await serve(listener, makeSession, { signal: stop.signal, log });
+    using _removed = new PidFile(pidFile);
+    Deno.addSignalListener("SIGTERM", onSignal);
+    Deno.addSignalListener("SIGINT", onSignal);
+    for (const on of serving.names) log("info", "listening", { on, pid: Deno.pid });
+    await serving.ended;
     log("info", "stopped");
-  } catch (error) {
-    // The listening socket is lost; the log has said why.
-    if (!(error instanceof ListenError)) throw error;
-    return EXIT_FAILED;
+    return EXIT_OK;
   } finally {
     Deno.removeSignalListener("SIGTERM", onSignal);
     Deno.removeSignalListener("SIGINT", onSignal);
+    serving.stop();
+    serving.close();
   }
-  return EXIT_OK;
+}
+
+/** Serves by the C library, in a thread of its own: whatever the device is asked, in the shortest time. */
+async function serveInThread(options: StartOptions): Promise<Serving> {
+  const libc = loadLibc();
+  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, debug, log } = options;
+  const listening: ListeningSocket[] = [];
+  const sockets: ThreadSocket[] = [];
+  const add = (protocol: ThreadSocket["protocol"], socket: ListeningSocket) => {
+    listening.push(socket);
+    sockets.push({ name: socket.name, fd: socket.fd, protocol });
+  };
+  const close = () => listening.forEach((socket) => socket.close());
+  try {
+    if (fd !== null) add("rpc", adoptListening(libc, fd));
+    if (socketPath !== null) add("rpc", await listenByLibc(libc, socketPath, { mode }));
+    if (vfioUserPath !== null) add("vfio-user", await listenByLibc(libc, vfioUserPath, { mode }));
+    const thread = new DeviceThread(libc, { vgpu, oos, debug, log, sockets });
+    return {
+      names: sockets.map(({ name, protocol }) => protocol === "rpc" ? name : `${name} (vfio-user)`),
+      ended: thread.ended,
+      stop: () => thread.stop(),
+      close() {
+        thread[Symbol.dispose]();
+        close();
+      },
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** Serves by Deno's own sockets, which need no FFI and pass no descriptors. */
+async function servePortably(options: StartOptions): Promise<Serving> {
+  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, debug } = options;
+  if (vfioUserPath !== null) {
+    throw new ListenError(
+      "--vfio-user-path needs --allow-ffi: a hypervisor hands over guest RAM as descriptors",
+    );
+  }
+  const log = makeLog(options.log, (line) => say(line));
+  const service = new DeviceService({ ...vgpu, oos }, debug, log);
+  const listener = fd === null ? await listenUnix(socketPath!, { mode }) : await listenInherited(fd);
+  const stop = new AbortController();
+  const makeSession = (id: number) => new RpcSession(service, { id, log });
+  return {
+    names: [listener.name],
+    ended: serve(listener, makeSession, { signal: stop.signal, log }),
+    stop: () => stop.abort(),
+    close: () => listener.close(),
+  };
 }
 
 /** Where a device listens if it is not told: in the user's own folder for such things, if it is known. */
@@ -71,34 +139,19 @@ export function defaultSocketPath(): string {
   return `${folder === "" ? "/tmp" : folder}/vgtt.sock`;
 }
 
-function makeService({ vgpu, oos, debug }: StartOptions, log: Log): DeviceService {
+/** @throws {UsageError} If there cannot be such a vGPU. */
+function checkVgpu({ vgpu }: StartOptions): void {
   try {
-    return new DeviceService({ ...vgpu, oos }, debug, log);
+    graphicsMemory(vgpuConfig(vgpu));
   } catch (error) {
-    if (error instanceof RangeError) {
-      throw new UsageError(`Cannot make such a vGPU: ${error.message}`);
-    }
-    throw error;
+    if (!(error instanceof RangeError)) throw error;
+    throw new UsageError(`Cannot make such a vGPU: ${error.message}`);
   }
-}
-
-function listen({ fd, socketPath, socketMode }: StartOptions): Promise<Listener> {
-  return fd === null ? listenUnix(socketPath!, { mode: socketMode }) : listenInherited(fd);
 }
 
 /** The pid file cannot be written. */
 class PidFileError extends Error {
   override readonly name = "PidFileError";
-}
-
-/** Writes the process id; without it the device does not start, and leaves no socket behind. */
-function writePidFile(path: string | null, listener: Listener): PidFile {
-  try {
-    return new PidFile(path);
-  } catch (error) {
-    listener.close();
-    throw new PidFileError(`Cannot write the pid file: ${error instanceof Error ? error.message : error}`);
-  }
 }
 
 /** A file that holds the process id while the device runs. */
@@ -107,7 +160,12 @@ class PidFile implements Disposable {
 
   constructor(path: string | null) {
     this.#path = path;
-    if (path !== null) Deno.writeTextFileSync(path, `${Deno.pid}\n`);
+    if (path === null) return;
+    try {
+      Deno.writeTextFileSync(path, `${Deno.pid}\n`);
+    } catch (error) {
+      throw new PidFileError(`Cannot write the pid file: ${error instanceof Error ? error.message : error}`);
+    }
   }
 
   [Symbol.dispose](): void {

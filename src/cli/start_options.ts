@@ -14,7 +14,9 @@ export const START_USAGE = `Usage: deno task start [OPTION]…
 
 Runs the device until SIGTERM or SIGINT.
 
-  --socket-path PATH     listen on this Unix socket (default $XDG_RUNTIME_DIR/vgtt.sock, else /tmp/vgtt.sock)
+  --socket-path PATH     listen on this Unix socket (default $XDG_RUNTIME_DIR/vgtt.sock, else /tmp/vgtt.sock; with
+                         --vfio-user-path none)
+  --vfio-user-path PATH  let a hypervisor attach here as to a vfio-user device
   --fd N                 listen on this inherited socket instead, which must be listening already
   --socket-mode MODE     permission bits of the socket, octal (default 0600)
   --pid-file PATH        write the process id there, removed at the end
@@ -33,8 +35,10 @@ Runs the device until SIGTERM or SIGINT.
 export interface StartOptions {
   /** Print this text and exit. */
   readonly print: "capabilities" | "help" | null;
-  /** Path of the socket; `null` to listen on {@linkcode fd}. */
+  /** Path of the socket on which MessagePack-RPC is spoken; `null`: {@linkcode fd}, or none. */
   readonly socketPath: string | null;
+  /** Path of the socket on which vfio-user is spoken, or `null`. */
+  readonly vfioUserPath: string | null;
   /** Inherited descriptor, or `null`. */
   readonly fd: number | null;
   /** Permission bits of the socket. */
@@ -53,6 +57,7 @@ export interface StartOptions {
 
 const STRINGS = [
   "socket-path",
+  "vfio-user-path",
   "fd",
   "socket-mode",
   "pid-file",
@@ -97,6 +102,7 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
     return typeof value === "string" && print === null ? value : null;
   };
   const socketPath = text("socket-path");
+  const vfioUserPath = text("vfio-user-path");
   const fd = text("fd");
   if (socketPath !== null && fd !== null) throw new UsageError("--socket-path and --fd exclude each other");
   if (fd !== null && text("socket-mode") !== null) {
@@ -106,7 +112,9 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
   }
   return {
     print,
-    socketPath: fd === null && print === null ? socketPath ?? defaultSocket() : null,
+    socketPath: socketPath ??
+      (fd === null && vfioUserPath === null && print === null ? defaultSocket() : null),
+    vfioUserPath,
     fd: fd === null ? null : integer("fd", fd),
     socketMode: mode(text("socket-mode") ?? "0600"),
     pidFile: text("pid-file"),

@@ -19,13 +19,16 @@
  * - `local`: memory of this process, filled by the VMM's writes.
  * - `file`: a file, read and written by position.
  * - `mapped`: a file's memory, shared.
+ * - `message`: memory that stays the VMM's, and is asked for by messages.
  */
-export type BackingKind = "local" | "file" | "mapped";
+export type BackingKind = "local" | "file" | "mapped" | "message";
 
 /** The bytes of one region. */
 export interface Backing {
   /** How the bytes are reached. */
   readonly kind: BackingKind;
+  /** Whether {@linkcode Backing.write} is refused. */
+  readonly isReadonly: boolean;
   /**
    * Reads one 8-byte entry. Allocates nothing.
    *

@@ -38,7 +38,8 @@ export class FileBacking implements Backing {
   readonly kind: BackingKind = "file";
   readonly #base: number;
   readonly #size: number;
-  readonly #readonly: boolean;
+  /** Whether writes are refused. */
+  readonly isReadonly: boolean;
   /** Reads arrive here first: a read that fails half way must leave its destination as it was. */
   readonly #page = new Uint8Array(PAGE_BYTES);
   readonly #pageLanes = new Uint32Array(this.#page.buffer);
@@ -58,7 +59,7 @@ export class FileBacking implements Backing {
     this.#file = file;
     this.#base = base;
     this.#size = size;
-    this.#readonly = readonly;
+    this.isReadonly = readonly;
   }
 
   /** Reads one entry: see {@linkcode Backing.readEntry}. */
@@ -86,7 +87,7 @@ export class FileBacking implements Backing {
 
   /** Writes bytes: see {@linkcode Backing.write}. */
   write(at: number, bytes: Uint8Array): boolean {
-    if (this.#readonly || !this.#reaches(at + bytes.length)) return false;
+    if (this.isReadonly || !this.#reaches(at + bytes.length)) return false;
     const staged = this.#stage(bytes.length);
     staged.set(bytes);
     return this.#drain(staged, at);

@@ -1,13 +1,14 @@
 import { RamError } from "./ram_error.ts";
 
 /**
- * The error for a path that leads to something else than a regular file.
+ * The error for a path or a descriptor that leads to something else than a regular file.
  *
  * @param what What it is, with its article: "a directory".
+ * @param named What was given: "the path" or "the descriptor".
  * @returns The error.
  */
-export function notRegular(what: string): RamError {
-  return new RamError("EINVAL", `the path is ${what}: only a regular file or a memfd can be RAM`);
+export function notRegular(what: string, named: string = "the path"): RamError {
+  return new RamError("EINVAL", `${named} is ${what}: only a regular file or a memfd can be RAM`);
 }
 
 /**

@@ -13,6 +13,8 @@ const HUGETLBFS = 0x9584_58f6;
 /** File systems whose regular files are switches of the kernel's. */
 const NOT_STORAGE: readonly number[] = [PROCFS, SYSFS, EFIVARFS];
 
+const NOTHING = new Uint8Array(0);
+
 /** An open file behind libc's pread and pwrite. */
 class LibcFile implements PositionedFile {
   readonly #libc: Libc;
@@ -64,6 +66,27 @@ export function openWithLibc(path: string, readonly: boolean, offset: number, si
   }
 }
 
+/**
+ * Takes a file that somebody else opened as guest RAM, under the same rules as {@linkcode openWithLibc}.
+ *
+ * @param fd Descriptor of a regular file. It belongs to the backing if this returns, and stays the caller's if it
+ * throws.
+ * @param readonly Whether the guest may not write; it may not either if the file was opened to read only.
+ * @param offset Where in the file the region starts: bytes, a multiple of 4096.
+ * @param size How much of the file it takes: bytes, a multiple of 4096.
+ * @returns The open file's bytes.
+ * @throws {RamError} If the descriptor, the file or the system does not allow it.
+ */
+export function backWithLibc(fd: number, readonly: boolean, offset: number, size: number): Backing {
+  const libc = load();
+  requireStorage(libc, fd, "the descriptor");
+  // Nothing is read or written: the kernel only looks at how the file was opened.
+  const readable = libc.pread(fd, NOTHING, 0);
+  if (readable < 0) throw systemError("cannot read the file", readable);
+  const isWritable = libc.pwrite(fd, NOTHING, 0) >= 0;
+  return back(libc, fd, readonly || !isWritable, offset, size);
+}
+
 function load(): Libc {
   try {
     return loadLibc();
@@ -77,7 +100,7 @@ function open(libc: Libc, path: string, readonly: boolean): number {
   const named = libc.open(path, OpenFlag.PATH | OpenFlag.CLOEXEC);
   if (named < 0) throw systemError(`cannot open ${quoteText(path)}`, named);
   try {
-    requireStorage(libc, named);
+    requireStorage(libc, named, "the path");
     const access = readonly ? OpenFlag.RDONLY : OpenFlag.RDWR;
     const flags = access | OpenFlag.NONBLOCK | OpenFlag.NOCTTY | OpenFlag.CLOEXEC;
     const fd = libc.open(`/proc/self/fd/${named}`, flags);
@@ -90,13 +113,13 @@ function open(libc: Libc, path: string, readonly: boolean): number {
   }
 }
 
-function requireStorage(libc: Libc, fd: number): void {
+function requireStorage(libc: Libc, fd: number, named: string): void {
   const status = libc.status(fd);
   if (typeof status === "number") throw systemError("cannot inspect the file", status);
-  if (status.type !== FileType.REGULAR) throw notRegular(typeName(status.type));
+  if (status.type !== FileType.REGULAR) throw notRegular(typeName(status.type), named);
   const fileSystem = libc.fileSystem(fd);
   if (fileSystem < 0) throw systemError("cannot inspect the file system", fileSystem);
-  if (NOT_STORAGE.includes(fileSystem)) throw notRegular("a switch of the kernel's");
+  if (NOT_STORAGE.includes(fileSystem)) throw notRegular("a switch of the kernel's", named);
 }
 
 /** Takes over `fd` if it returns. */
@@ -148,6 +171,7 @@ function typeName(type: number): string {
 const ERRNO: ReadonlyMap<number, readonly [RamErrorCode, string]> = new Map([
   [1, ["EACCES", "the system does not permit it"]],
   [2, ["ENOENT", "no such file"]],
+  [9, ["EACCES", "the descriptor does not allow it"]],
   [12, ["ENOMEM", "the system has no memory for it"]],
   [13, ["EACCES", "the system does not permit it"]],
   [20, ["ENOENT", "a part of the path is no directory"]],

@@ -14,7 +14,8 @@ const LANES_PER_PAGE = 1024;
 export class MemoryBacking implements Backing {
   /** How the bytes are reached. */
   readonly kind: BackingKind;
-  readonly #readonly: boolean;
+  /** Whether writes are refused. */
+  readonly isReadonly: boolean;
   readonly #release: () => void;
   #bytes: Uint8Array;
   #lanes: Uint32Array;
@@ -30,7 +31,7 @@ export class MemoryBacking implements Backing {
    */
   constructor(kind: BackingKind, buffer: ArrayBuffer, readonly: boolean, release: () => void = () => {}) {
     this.kind = kind;
-    this.#readonly = readonly;
+    this.isReadonly = readonly;
     this.#release = release;
     this.#bytes = new Uint8Array(buffer);
     this.#lanes = new Uint32Array(buffer);
@@ -66,7 +67,7 @@ export class MemoryBacking implements Backing {
 
   /** Writes bytes: see {@linkcode Backing.write}. */
   write(at: number, bytes: Uint8Array): boolean {
-    if (this.#readonly || at + bytes.length > this.#bytes.length) return false;
+    if (this.isReadonly || at + bytes.length > this.#bytes.length) return false;
     this.#bytes.set(bytes, at);
     return true;
   }

@@ -2,8 +2,8 @@
  * Guest RAM: a map of regions.
  *
  * A *region* is a run of guest physical pages. It has a *backing*, which holds its bytes
- * ({@linkcode Backing}: local, file or mapped), and a run of *host frames* of the same length, by which shadow
- * page tables name it. No two regions share a guest page or a host frame, and no region has a host frame of
+ * ({@linkcode Backing}: local, file, mapped or message), and a run of *host frames* of the same length, by which
+ * shadow page tables name it. No two regions share a guest page or a host frame, and no region has a host frame of
  * the device's own pages; so a frame number leads to one page or to none.
  *
  * Two kinds of calls. The VMM's (`map`, `unmap`, `clear`) say what is wrong by a {@linkcode RamError} and
@@ -17,7 +17,9 @@
 import type { Backing } from "./backing.ts";
 import { type OpenFile, openGuestFile } from "./guest_file.ts";
 import { IntervalIndex } from "./interval_index.ts";
+import { backWithLibc } from "./libc_file.ts";
 import { allocateLocal } from "./local.ts";
+import { MessageBacking } from "./message.ts";
 import { hex, RamError } from "./ram_error.ts";
 import {
   MAX_LOCAL_BYTES,
@@ -31,6 +33,7 @@ import {
 
 export type { Backing, BackingKind } from "./backing.ts";
 export type { OpenFile } from "./guest_file.ts";
+export type { RemoteMemory } from "./message.ts";
 export { RamError, type RamErrorCode } from "./ram_error.ts";
 export { HOST_PAGE_MFN_BASE, type RamRegion, type RamRegionOptions } from "./ram_region.ts";
 
@@ -104,7 +107,9 @@ export class RamMap {
     try {
       const place = placeRegion(options);
       this.#requireFree(place);
-      return describe(this.#add({ ...place, ...this.#open(place, options) }));
+      const backing = this.#open(place, options);
+      const readonly = place.readonly || backing.isReadonly;
+      return describe(this.#add({ ...place, readonly, kind: backing.kind, backing }));
     } catch (cause) {
       if (!(cause instanceof RamError)) throw cause;
       throw new RamError(cause.code, `Cannot map RAM at ${hex(options.gpa)}: ${cause.message}`, { cause });
@@ -256,13 +261,12 @@ export class RamMap {
   }
 
   #open(
-    { size, readonly }: Placement,
-    { path, offset = 0 }: RamRegionOptions,
-  ): Pick<BackedRegion, "kind" | "backing"> {
-    if (path !== undefined) {
-      const backing = this.#openFile(path, readonly, offset, size);
-      return { kind: backing.kind, backing };
-    }
+    { gpa, size, readonly }: Placement,
+    { path, fd, offset = 0, remote }: RamRegionOptions,
+  ): Backing {
+    if (path !== undefined) return this.#openFile(path, readonly, offset, size);
+    if (fd !== undefined) return backWithLibc(fd, readonly, offset, size);
+    if (remote !== undefined) return new MessageBacking(remote, gpa, size, readonly);
     const total = this.#localBytes + size;
     if (total > MAX_LOCAL_BYTES) {
       throw new RamError(
@@ -270,7 +274,7 @@ export class RamMap {
         `local RAM would be ${total} bytes, the limit is ${MAX_LOCAL_BYTES}: share the RAM as a file`,
       );
     }
-    return { kind: "local", backing: allocateLocal(size, readonly) };
+    return allocateLocal(size, readonly);
   }
 
   #add(region: BackedRegion): BackedRegion {

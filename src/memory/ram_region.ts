@@ -6,6 +6,7 @@
  */
 
 import type { BackingKind } from "./backing.ts";
+import type { RemoteMemory } from "./message.ts";
 import { hex, RamError } from "./ram_error.ts";
 
 /** Size of a page in bytes. */
@@ -41,10 +42,17 @@ export interface RamRegionOptions {
   readonly gpa: number;
   /** Size in bytes, at most {@linkcode MAX_REGION_BYTES}. */
   readonly size: number;
-  /** Absolute path of a file that holds the region. Without one the region is local. */
+  /** Absolute path of a file that holds the region. Without any of path, fd and remote the region is local. */
   readonly path?: string | undefined;
-  /** Where in the file the region starts, bytes; 0 if not given. Only with a path. */
+  /**
+   * Descriptor of an open file that holds the region. It belongs to the region when that is mapped, and stays the
+   * caller's when it is not.
+   */
+  readonly fd?: number | undefined;
+  /** Where in the file the region starts, bytes; 0 if not given. Only with a file. */
   readonly offset?: number | undefined;
+  /** Whoever holds the region's bytes and gives and takes them one piece at a time. */
+  readonly remote?: RemoteMemory | undefined;
   /** Whether the guest may not write; it may if not given. */
   readonly readonly?: boolean | undefined;
   /** Host frame number of the first page; gfn + {@linkcode DEFAULT_MFN_OFFSET} if not given. */
@@ -83,7 +91,7 @@ export type Placement = Omit<RamRegion, "kind">;
  * ```
  */
 export function placeRegion(options: RamRegionOptions): Placement {
-  const { gpa, size, path, offset = 0 } = options;
+  const { gpa, size, path, fd, offset = 0, remote } = options;
   requirePages("address", gpa);
   requirePages("size", size);
   requirePages("file offset", offset);
@@ -97,8 +105,13 @@ export function placeRegion(options: RamRegionOptions): Placement {
   if (!Number.isSafeInteger(offset + size)) {
     throw new RamError("EINVAL", `file offset ${offset} is beyond what a file can have`);
   }
+  if ([path, fd, remote].filter((source) => source !== undefined).length > 1) {
+    throw new RamError("EINVAL", "a region has one source: a path, a descriptor, or whoever holds its bytes");
+  }
   if (path !== undefined) requirePath(path);
-  else if (offset !== 0) throw new RamError("EINVAL", "a file offset without a path: local RAM has none");
+  else if (fd === undefined && offset !== 0) {
+    throw new RamError("EINVAL", "a file offset without a file: there is none to begin in");
+  }
   return { gpa, size, mfn: placeFrames(options), readonly: options.readonly ?? false };
 }
 

@@ -11,6 +11,7 @@ Deno.test("parseStartOptions() has a default for everything", () => {
   assertEquals(parse(), {
     print: null,
     socketPath: "/run/default.sock",
+    vfioUserPath: null,
     fd: null,
     socketMode: 0o600,
     pidFile: null,
@@ -33,6 +34,12 @@ Deno.test("parseStartOptions() takes values with a space or an equals sign", () 
     const { socketPath, vgpu } = parse(...args);
     assertEquals([socketPath, vgpu.fences], ["/tmp/s", 2]);
   }
+});
+
+Deno.test("parseStartOptions() listens for hypervisors only if that is all it is asked for", () => {
+  const { socketPath, vfioUserPath } = parse("--vfio-user-path", "/tmp/v");
+  assertEquals([socketPath, vfioUserPath], [null, "/tmp/v"]);
+  assertEquals(parse("--vfio-user-path=/tmp/v", "--socket-path=/tmp/s").socketPath, "/tmp/s");
 });
 
 Deno.test("parseStartOptions() leaves the default socket when it is given a descriptor", () => {
@@ -122,5 +129,6 @@ Deno.test("START_USAGE names every option", () => {
     "--print-capabilities",
     "--socket-mode",
     "--socket-path",
+    "--vfio-user-path",
   ]);
 });

@@ -1,0 +1,60 @@
+/**
+ * The thread in which the device works: it waits for connections and never for anything else.
+ *
+ * @module
+ */
+
+import { loadLibc } from "../platform/libc.ts";
+import { DeviceService } from "../server/device_service.ts";
+import { type FastListener, FastLoop } from "../server/fast_loop.ts";
+import { refusal } from "../server/refusal.ts";
+import { type Log, RpcSession } from "../server/rpc_session.ts";
+import { VfioUserSession } from "../server/vfio_user_session.ts";
+import type { DeviceThreadOptions, DeviceThreadReport, ThreadSocket } from "./device_thread.ts";
+import { makeLog } from "./log.ts";
+
+/** What a worker's global scope has; the compiler takes every file for one of the main thread. */
+interface ThreadScope {
+  onmessage: ((event: MessageEvent<DeviceThreadOptions>) => void) | null;
+  postMessage(message: DeviceThreadReport): void;
+}
+
+const scope = self as unknown as ThreadScope;
+const report = (message: DeviceThreadReport) => scope.postMessage(message);
+
+scope.onmessage = ({ data }) => {
+  try {
+    work(data);
+    report({ kind: "ended" });
+  } catch (error) {
+    report({
+      kind: "failed",
+      reason: error instanceof Error ? error.stack ?? error.message : String(error),
+    });
+  }
+};
+
+function work({ vgpu, oos, debug, log: logOptions, sockets, wake, stop }: DeviceThreadOptions): void {
+  const libc = loadLibc();
+  const log = makeLog(logOptions, (text) => report({ kind: "line", text }));
+  const service = new DeviceService({ ...vgpu, oos }, debug, log);
+  const descriptors = {
+    close: (fd: number) => libc.close(fd),
+    isEventfd: (fd: number) => libc.isEventfd(fd),
+    signal: (fd: number) => void libc.signalEvent(fd),
+  };
+  const listenerOf = ({ name, fd, protocol }: ThreadSocket): FastListener =>
+    protocol === "rpc" ? rpcListener(name, fd, service, log) : {
+      name,
+      fd,
+      makeSession: (id) => new VfioUserSession(service.served, { id, log, descriptors }),
+      refusal: () => null,
+    };
+  const isStopped = () => Atomics.load(stop, 0) !== 0;
+  new FastLoop(libc, { listeners: sockets.map(listenerOf), wake, isStopped, log }).run();
+  service.served.device[Symbol.dispose]();
+}
+
+function rpcListener(name: string, fd: number, service: DeviceService, log: Log): FastListener {
+  return { name, fd, makeSession: (id) => new RpcSession(service, { id, log }), refusal };
+}

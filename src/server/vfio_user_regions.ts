@@ -1,0 +1,157 @@
+/**
+ * A guest's loads and stores, as vfio-user carries them.
+ *
+ * A VMM may read a whole configuration space at once, or pass on what a guest did at any offset and of any length; the
+ * device knows accesses of 1, 2, 4 and 8 bytes at multiples of their size. So everything is split into these, as a bus
+ * would do it, and an access that lies within its region always succeeds. Nothing here allocates.
+ *
+ * @module
+ */
+
+import {
+  Errno,
+  getU32,
+  getU64,
+  HeaderFlag,
+  MAX_DATA_TRANSFER,
+  putU32,
+  RegionAccess,
+  WriteMulti,
+} from "../../protocol/vfio_user.ts";
+import { REGION_SIZES, type Vgpu } from "../vgpu/vgpu.ts";
+import type { VfioUserMessage } from "./vfio_user_message.ts";
+import type { VfioUserOutput } from "./vfio_user_output.ts";
+
+const OK = 0;
+/** The longest natural access, bytes. */
+const MAX_NATURAL = 8;
+
+/** Carries out a peer's region accesses. */
+export class VfioUserRegions {
+  readonly #output: VfioUserOutput;
+  readonly #value = new Uint32Array(2);
+  /** Stores of `REGION_WRITE_MULTI` that no region has. */
+  #refused = 0;
+
+  /** @param output Where replies go. */
+  constructor(output: VfioUserOutput) {
+    this.#output = output;
+  }
+
+  /** Stores within messages that were refused without anybody being told. */
+  get refusedStores(): number {
+    return this.#refused;
+  }
+
+  /** A load. @returns 0, or the error. */
+  read(vgpu: Vgpu, message: VfioUserMessage): number {
+    const { bytes, payload } = message;
+    if (message.length !== RegionAccess.BYTES) return Errno.EINVAL;
+    const offset = getU64(bytes, payload + RegionAccess.OFFSET);
+    const region = getU32(bytes, payload + RegionAccess.REGION);
+    const count = getU32(bytes, payload + RegionAccess.COUNT);
+    if (!isWithin(region, offset, count)) return Errno.EINVAL;
+    if (message.isPosted) return OK; // a load has no effect but its answer
+    const at = this.#reply(message, RegionAccess.BYTES + count);
+    this.#load(vgpu, region, offset, count, at + RegionAccess.DATA);
+    return OK;
+  }
+
+  /** A store. @returns 0, or the error. */
+  write(vgpu: Vgpu, message: VfioUserMessage): number {
+    const { bytes, payload } = message;
+    if (message.length < RegionAccess.BYTES) return Errno.EINVAL;
+    const offset = getU64(bytes, payload + RegionAccess.OFFSET);
+    const region = getU32(bytes, payload + RegionAccess.REGION);
+    const count = getU32(bytes, payload + RegionAccess.COUNT);
+    if (message.length !== RegionAccess.BYTES + count || !isWithin(region, offset, count)) {
+      return Errno.EINVAL;
+    }
+    store(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
+    if (!message.isPosted) this.#reply(message, RegionAccess.BYTES);
+    return OK;
+  }
+
+  /**
+   * Many stores; each succeeds or is refused for itself.
+   *
+   * @returns 0, or the error of the message as a whole.
+   */
+  writeMulti(vgpu: Vgpu, message: VfioUserMessage): number {
+    const { bytes, payload } = message;
+    if (message.length < WriteMulti.BYTES) return Errno.EINVAL;
+    const count = getU64(bytes, payload + WriteMulti.COUNT);
+    if (message.length !== WriteMulti.BYTES + count * WriteMulti.ENTRY_BYTES) return Errno.EINVAL;
+    let done = 0;
+    for (let index = 0; index < count; index++) {
+      const entry = payload + WriteMulti.ENTRIES + index * WriteMulti.ENTRY_BYTES;
+      const offset = getU64(bytes, entry + RegionAccess.OFFSET);
+      const region = getU32(bytes, entry + RegionAccess.REGION);
+      const length = getU32(bytes, entry + RegionAccess.COUNT);
+      if (length > MAX_NATURAL || !isWithin(region, offset, length)) continue;
+      store(vgpu, region, offset, length, bytes, entry + WriteMulti.ENTRY_DATA);
+      done++;
+    }
+    this.#refused += count - done;
+    if (message.isPosted) return OK;
+    const at = this.#output.message(message.id, message.command, HeaderFlag.REPLY, WriteMulti.BYTES);
+    putU32(this.#output.bytes, at, done);
+    putU32(this.#output.bytes, at + 4, 0);
+    return OK;
+  }
+
+  /** Begins a reply that repeats what was asked. @returns Where its payload begins. */
+  #reply(message: VfioUserMessage, length: number): number {
+    const at = this.#output.message(message.id, message.command, HeaderFlag.REPLY, length);
+    const out = this.#output.bytes;
+    for (let i = 0; i < RegionAccess.BYTES; i++) out[at + i] = message.bytes[message.payload + i]!;
+    return at;
+  }
+
+  #load(vgpu: Vgpu, region: number, offset: number, count: number, at: number): void {
+    const value = this.#value;
+    const out = this.#output.bytes;
+    for (let done = 0; done < count;) {
+      const size = naturalSize(offset + done, count - done);
+      vgpu.read(region, offset + done, size, value);
+      for (let i = 0; i < size; i++) out[at + done + i] = (i < 4 ? value[0]! : value[1]!) >>> (8 * (i & 3));
+      done += size;
+    }
+  }
+}
+
+function store(
+  vgpu: Vgpu,
+  region: number,
+  offset: number,
+  count: number,
+  bytes: Uint8Array,
+  at: number,
+): void {
+  for (let done = 0; done < count;) {
+    const size = naturalSize(offset + done, count - done);
+    const lo = laneOf(bytes, at + done, size);
+    const hi = size === 8 ? getU32(bytes, at + done + 4) : 0;
+    vgpu.write(region, offset + done, size, lo, hi);
+    done += size;
+  }
+}
+
+/** Up to four bytes as one value. */
+function laneOf(bytes: Uint8Array, at: number, size: number): number {
+  if (size >= 4) return getU32(bytes, at);
+  return size === 2 ? bytes[at]! | bytes[at + 1]! << 8 : bytes[at]!;
+}
+
+/** The longest access at this offset that is aligned to its own size and no longer than what is left. */
+function naturalSize(offset: number, left: number): number {
+  let size = MAX_NATURAL;
+  while (size > left || (offset & (size - 1)) !== 0) size >>= 1;
+  return size;
+}
+
+/** Whether an access lies within its region and is not longer than one may be. */
+function isWithin(region: number, offset: number, count: number): boolean {
+  const size = REGION_SIZES.get(region) ?? 0;
+  return size > 0 && count <= MAX_DATA_TRANSFER && offset + count <= size;
+}
