@@ -16,6 +16,8 @@ export class Counters {
   badLeaves = 0;
   /** Large pages refused (`engine.md` §15, 14). */
   badLargePages = 0;
+  /** Directory entries refused because the table they want is no guest RAM (`engine.md` §16). */
+  badTables = 0;
   /** Trapped stores that ended in an error. */
   badTrappedStores = 0;
   /** Stores dispatched to page tracks. */
@@ -32,8 +34,10 @@ export class Counters {
   shadowsLost = 0;
   /** Pages taken out of sync. */
   outOfSync = 0;
-  /** Out-of-sync pages brought back in sync. */
+  /** Out-of-sync pages brought back in sync; without write protection: brought up to date. */
   synced = 0;
+  /** Tables compared with their pages where nothing traps (`engine.md` §16). */
+  compared = 0;
   /** Entries applied by flushing the post-shadow queue. */
   flushed = 0;
   /** Resets of the whole engine. */

@@ -14,12 +14,19 @@ import { OOS_POOL_PAGES, OosPool } from "./oos.ts";
 /** The part of the host that hands out pages. */
 export type PageAllocator = Pick<GttHost, "allocPage" | "mapPage" | "freePage">;
 
-/** How shadow tables follow the guest's: by stores that the host traps, or by looking before each use. */
+/**
+ * How shadow tables follow the guest's: by stores that the host traps, or by looking before each use
+ * (`engine.md` §16).
+ */
 export type Tracking = "trapped" | "untracked";
 
 /** How a device is set up. */
 export interface GvtOptions {
-  /** How shadow tables follow the guest's. Default `"trapped"`, as documented. */
+  /**
+   * How shadow tables follow the guest's. Default `"trapped"`, as documented. With `"untracked"` the host is never
+   * asked to protect a table page; `submit` and `syncOosPages` compare the tables with guest memory instead
+   * (`engine.md` §16), and `oos` and `oosPoolPages` mean nothing.
+   */
   readonly tracking?: Tracking;
   /** Whether this is a platform with gen8 page tables: Broadwell, Skylake or Kaby Lake. Default true. */
   readonly platformSupported?: boolean;
@@ -50,6 +57,8 @@ export class GvtGtt {
   readonly lru: LruList = new Set();
   /** Whether the platform's page tables are supported; looked at by {@linkcode init}. */
   platformSupported: boolean;
+  /** How the shadow tables of its vGPUs follow the guests'. */
+  readonly tracking: Tracking;
   readonly #pages: PageAllocator;
   readonly #oos: boolean;
   readonly #oosPoolPages: number;
@@ -66,7 +75,8 @@ export class GvtGtt {
   constructor(pages: PageAllocator, options: GvtOptions = {}) {
     this.#pages = pages;
     this.platformSupported = options.platformSupported ?? true;
-    this.#oos = options.oos ?? false;
+    this.tracking = options.tracking ?? "trapped";
+    this.#oos = this.tracking === "trapped" && (options.oos ?? false);
     this.#oosPoolPages = options.oosPoolPages ?? OOS_POOL_PAGES;
   }
 

@@ -5,7 +5,17 @@
  * @module
  */
 
-import { ENTRIES, frameOf, kindName, PRESENT, PTE, type TableKind } from "./entry.ts";
+import {
+  childKind,
+  ENTRIES,
+  frameOf,
+  kindName,
+  PRESENT,
+  PTE,
+  type TableKind,
+  withFrameHi,
+  withFrameLo,
+} from "./entry.ts";
 import { MAX_PPGTT_MMS } from "./mm.ts";
 import { ShadowTable } from "./shadow_table.ts";
 import { MAX_SHADOW_TABLES } from "./shadow_tables.ts";
@@ -39,6 +49,7 @@ export function assertInvariants(gtt: VgpuGtt): void {
   checkTables(gtt, references);
   checkTracks(gtt);
   checkLists(gtt);
+  if (gtt.parts.trees !== null) checkUntracked(gtt);
 }
 
 /** Fails with a message unless the condition holds. */
@@ -137,7 +148,8 @@ function checkLists(gtt: VgpuGtt): void {
   }
   for (const table of oos.outOfSync) {
     check(oos.attached.has(table), () => `${name(table)} is out of sync without a snapshot`);
-    check(table.kind === PTE, () => `${name(table)} is out of sync but no PTE table`);
+    const mayBe = gtt.parts.trees !== null || table.kind === PTE;
+    check(mayBe, () => `${name(table)} is out of sync but no PTE table`);
   }
   check(mms.size <= MAX_PPGTT_MMS, () => "more address spaces than the cap");
   for (const mm of mms.all()) {
@@ -146,4 +158,48 @@ function checkLists(gtt: VgpuGtt): void {
     check(!mm.shadowed || gtt.gvt.lru.has(mm), () => `mm ${mm.id} is shadowed but cannot be reclaimed`);
   }
   for (const mm of gtt.gvt.lru) check(mm.alive, () => `ended mm ${mm.id} is still in the LRU list`);
+}
+
+/** Where nothing traps, every table is out of sync, and its snapshot says what it shows (`engine.md` §16). */
+function checkUntracked(gtt: VgpuGtt): void {
+  const { tables, oos, post } = gtt.parts;
+  check(post.listed.size === 0, () => "a half store waits where no store traps");
+  check(oos.attached.size === tables.size, () => `${tables.size} tables, ${oos.attached.size} snapshots`);
+  for (const table of tables.all()) {
+    const isOut = !table.enabled && oos.outOfSync.has(table) && oos.attached.has(table);
+    check(isOut, () => `${name(table)} is not out of sync`);
+    check(table.writeCount === 0, () => `${name(table)} counted a store`);
+    for (let index = 0; index < ENTRIES; index++) checkSnapshot(gtt, table, index);
+    for (const child of table.children ?? []) {
+      check(tables.byMfn(child.page.mfn) === child, () => `the ${name(table)} remembers a freed child`);
+    }
+  }
+}
+
+/** An entry maps what its snapshot says, or nothing. */
+function checkSnapshot(gtt: VgpuGtt, table: ShadowTable, index: number): void {
+  const { tables, scratch } = gtt.parts;
+  const where = () => `entry ${index} of the ${name(table)}`;
+  const wantedLo = table.snapshot![2 * index]!;
+  const wantedHi = table.snapshot![2 * index + 1]!;
+  const lo = table.lanes[2 * index]!;
+  const hi = table.lanes[2 * index + 1]!;
+  const mfn = frameOf(lo, hi);
+  if ((lo & PRESENT) === 0 || mfn === scratch.mfn[table.kind]) {
+    const isMissing = table.kind === PTE && (wantedLo & PRESENT) !== 0;
+    return check(!isMissing, () => `${where()} maps nothing, its snapshot is present`);
+  }
+  check((wantedLo & PRESENT) !== 0, () => `${where()} maps something, its snapshot is not present`);
+  const isSame = withFrameLo(wantedLo, mfn) === lo && withFrameHi(wantedHi, mfn) === hi;
+  check(isSame, () => `${where()} has other flags than its snapshot`);
+  if (table.kind === PTE) return;
+  const child = tables.find(frameOf(wantedLo, wantedHi), childKind(table.kind));
+  check(
+    child !== undefined && child.page.mfn === mfn,
+    () => `${where()} leads to another table than its snapshot`,
+  );
+  check(
+    table.children === null || table.children.includes(child!),
+    () => `${where()} leads to a table that the next sync would not visit`,
+  );
 }

@@ -3,6 +3,8 @@
  * A snapshot of the guest page is taken, tracking is disabled, and before the next workload the page is
  * compared with its snapshot and what changed is applied to the shadow.
  *
+ * Where nothing can trap, the same snapshots serve tables of every kind that are never in sync: `tree_sync.ts`.
+ *
  * A snapshot page is *free* (in the device's pool) or *attached* to one table, which is *out of sync* or in
  * sync. A table that was synced keeps its snapshot and uses it the next time without a new copy.
  *
@@ -122,7 +124,8 @@ export class OutOfSync {
    * @param tracks The page tracks of the vGPU.
    * @param tables The shadow tables of the vGPU.
    * @param post The half stores that wait for the flush.
-   * @param pool Answers the device's pool, `null` while out-of-sync pages are disabled.
+   * @param pool Answers the pool: the device's, `null` while out-of-sync pages are disabled; or, where nothing
+   *   traps, the vGPU's own.
    */
   constructor(
     host: GttHost,
@@ -205,6 +208,37 @@ export class OutOfSync {
     }
     table.snapshot = page;
     this.#attached.add(table);
+    return OK;
+  }
+
+  /**
+   * Puts a new, empty table out of sync, with an empty snapshot, where nothing traps (`engine.md` §16).
+   *
+   * @param table A live table of any kind that was never tracked.
+   * @returns 0; -EINVAL while there is no pool, -ENOMEM when it is empty.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PDE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice({ tracking: "untracked" });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables, oos } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PDE, 2) as ShadowTable; // calls it
+   * assertEquals([oos.outOfSync.has(table), oos.attached.has(table), table.enabled], [true, true, false]);
+   * ```
+   */
+  leaveSyncEmpty(table: ShadowTable): number {
+    const pool = this.#pool();
+    if (pool === null) return EINVAL;
+    const page = pool.take();
+    if (page === null) return ENOMEM;
+    table.snapshot = page.fill(0);
+    table.snapshotEntries = new Float64Array(page.buffer);
+    this.#attached.add(table);
+    this.#outOfSync.add(table);
+    this.#counters.outOfSync++;
     return OK;
   }
 
@@ -353,6 +387,7 @@ export class OutOfSync {
     if (table.snapshot === null) return;
     this.#pool()?.give(table.snapshot);
     table.snapshot = null;
+    table.snapshotEntries = null;
   }
 
   #steal(): number {

@@ -45,6 +45,12 @@ export class ShadowTable extends PageTrack {
   writeCount = 0;
   /** The attached out-of-sync page: a snapshot of the guest page, 1024 lanes. */
   snapshot: Uint32Array | null = null;
+  /** The same bytes, an entry a number: only where trees are compared (`engine.md` §16), as what follows. */
+  snapshotEntries: Float64Array | null = null;
+  /** Number of the sync that compared the table last. */
+  syncedIn = 0;
+  /** The tables that its present entries lead to; `null` when they have to be looked up. */
+  children: ShadowTable[] | null = null;
   /** Entries with a half store waiting for the flush: bit `i % 32` of word `i / 32`. Made when first needed. */
   queued: Uint32Array | null = null;
 

@@ -38,6 +38,24 @@ import { ShadowTable } from "./shadow_table.ts";
  */
 export const MAX_SHADOW_TABLES = 65536;
 
+/** Who fills tables and keeps them up to date where no store to them traps (`engine.md` §16). */
+export interface TableComparer {
+  /**
+   * A table is new and empty.
+   *
+   * @param table A table that joined the others just now.
+   * @returns 0; or a negative errno, then it is released.
+   */
+  begin(table: ShadowTable): number;
+  /**
+   * Brings one table and all below it up to date.
+   *
+   * @param table A live table that no reclaim can take: the caller holds a reference.
+   * @returns 0, or the host's first failure.
+   */
+  syncTable(table: ShadowTable): number;
+}
+
 /** What the tables need from the engine around them. */
 export interface ShadowTableOwner {
   /**
@@ -53,6 +71,12 @@ export interface ShadowTableOwner {
    * @returns Whether something was reclaimed.
    */
   reclaim(ownOnly: boolean): boolean;
+  /**
+   * Who compares tables with guest memory.
+   *
+   * @returns It, or `null` where stores to tables trap.
+   */
+  comparer(): TableComparer | null;
   /**
    * A table is about to leave everything: drop what else refers to it.
    *
@@ -172,13 +196,14 @@ export class ShadowTables {
 
   /**
    * The shadow table for a directory entry or root (`engine.md` §8.3, §8.4), with one more reference: an
-   * existing one, or a new one that is write-protected and populated. If that fails everything is undone
-   * (§15, 8).
+   * existing one, or a new one that is write-protected and populated. Where nothing traps, it and all below it
+   * are compared with guest memory instead, known or new (§16). If that fails everything is undone (§15, 8).
    *
    * @param kind Kind of the table wanted.
    * @param gfn Its guest frame.
    * @returns The table; -ENOMEM without a page, -EINVAL if it cannot be mapped or for a large page on the way
-   *   down, or the host's error of protecting.
+   *   down, or the host's error of protecting. Where nothing traps: -EINVAL if the frame is no guest RAM, or the
+   *   error of comparing.
    *
    * @example A large page on the way down undoes the whole
    * ```ts
@@ -198,19 +223,10 @@ export class ShadowTables {
    * ```
    */
   obtain(kind: TableKind, gfn: number): ShadowTable | number {
-    const known = this.find(gfn, kind);
-    if (known !== undefined) {
-      known.refs++;
-      return known;
-    }
-    const page = this.#allocPage();
-    if (typeof page === "number") return page;
-    const table = new ShadowTable(gfn, kind, page, this.#onStore);
-    this.#tracks.init(table);
-    this.#byMfn.set(page.mfn, table);
-    this.#counters.tablesBuilt++;
-    let rc = this.#tracks.enable(table);
-    if (rc === OK) rc = this.#populate(table);
+    const table = this.#join(kind, gfn);
+    const comparer = this.#owner.comparer();
+    if (comparer === null || typeof table === "number") return table;
+    const rc = comparer.syncTable(table);
     if (rc === OK) return table;
     this.release(table);
     return rc;
@@ -441,13 +457,41 @@ export class ShadowTables {
     );
   }
 
+  /**
+   * One more reference to a known table, or a new one: populated, or empty where nothing traps.
+   *
+   * @returns The table, or a negative errno; then nothing is left.
+   */
+  #join(kind: TableKind, gfn: number): ShadowTable | number {
+    const known = this.find(gfn, kind);
+    if (known !== undefined) {
+      known.refs++;
+      return known;
+    }
+    const page = this.#allocPage();
+    if (typeof page === "number") return page;
+    const table = new ShadowTable(gfn, kind, page, this.#onStore);
+    this.#tracks.init(table);
+    this.#byMfn.set(page.mfn, table);
+    this.#counters.tablesBuilt++;
+    const rc = this.#owner.comparer()?.begin(table) ?? this.#protectAndPopulate(table);
+    if (rc === OK) return table;
+    this.release(table);
+    return rc;
+  }
+
+  #protectAndPopulate(table: ShadowTable): number {
+    const rc = this.#tracks.enable(table);
+    return rc === OK ? this.#populate(table) : rc;
+  }
+
   /** Obtains the child table of a guest directory entry. @returns Its host frame, or a negative errno. */
   #obtainChild(kind: TableKind, lo: number, hi: number): number {
     if (isLarge(kind, lo)) {
       this.#counters.badLargePages++;
       return EINVAL;
     }
-    const child = this.obtain(childKind(kind), frameOf(lo, hi));
+    const child = this.#join(childKind(kind), frameOf(lo, hi));
     return typeof child === "number" ? child : child.page.mfn;
   }
 

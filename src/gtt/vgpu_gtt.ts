@@ -20,14 +20,15 @@ import { Ggtt } from "./ggtt.ts";
 import type { GvtGtt } from "./gvt_gtt.ts";
 import type { GttHost } from "./host.ts";
 import { type PpgttMm, PpgttMms } from "./mm.ts";
-import { OutOfSync } from "./oos.ts";
+import { OosPool, OutOfSync } from "./oos.ts";
 import { PageTrack, PageTracks, type StoreHandler } from "./page_track.ts";
 import { PostShadow } from "./post_shadow.ts";
 import { ScratchPages } from "./scratch.ts";
 import { ShadowTable } from "./shadow_table.ts";
-import { ShadowTables } from "./shadow_tables.ts";
+import { MAX_SHADOW_TABLES, ShadowTables } from "./shadow_tables.ts";
 import { Translator } from "./translate.ts";
 import { TrappedStores } from "./trapped_store.ts";
+import { TreeSync } from "./tree_sync.ts";
 
 /** What {@linkcode VgpuGtt.submit} did. */
 export interface Submission {
@@ -45,10 +46,12 @@ export interface EngineParts {
   readonly scratch: ScratchPages;
   /** The live shadow tables. */
   readonly tables: ShadowTables;
-  /** Half stores that wait for the flush. */
+  /** Half stores that wait for the flush; none where nothing traps. */
   readonly post: PostShadow;
   /** Out-of-sync pages. */
   readonly oos: OutOfSync;
+  /** What compares trees with guest memory; `null` where stores to tables trap. */
+  readonly trees: TreeSync | null;
   /** The PPGTT address spaces. */
   readonly mms: PpgttMms;
   /** The guest's GGTT. */
@@ -841,9 +844,12 @@ export class VgpuGtt {
 
   /**
    * Brings all out-of-sync pages back in sync, in the order they went (`intel_vgpu_sync_oos_pages`,
-   * `engine.md` §10).
+   * `engine.md` §10). Where nothing traps that means every table of every shadowed address space, from the roots
+   * down, and a write to a TLB-invalidate register asks for it, too (§16.1).
    *
-   * @returns 0, at once while they are disabled; or the first error, then later pages stay out of sync.
+   * @returns 0, at once while they are disabled; or the first error, then later pages stay out of sync. Where
+   *   nothing traps: 0, or the first failure of the host, then all else is done: -ENOMEM or -EINVAL without a page
+   *   for a table, -EFAULT for a table page that cannot be read (§16.3).
    *
    * @example After two trapped stores a PTE table traps no more until it is synced
    * ```ts
@@ -861,9 +867,26 @@ export class VgpuGtt {
    * assertEquals(gtt.syncOosPages(), OK);
    * assertEquals([table.enabled, table.target(0)], [true, 0x100007]);
    * ```
+   *
+   * @example Where nothing traps, a directory entry that changed without notice
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, OK, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice({ tracking: "untracked" });
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // PTE table, entry 0: maps frame 5
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // PDE table, entry 0: the PTE table is frame 2
+   * assertEquals(gtt.gmaToGpa(mm, 0xabc, 0), -1);
+   * assertEquals(gtt.syncOosPages(), OK);
+   * assertEquals(gtt.gmaToGpa(mm, 0xabc, 0), 0x5abc);
+   * ```
    */
   syncOosPages(): number {
-    return this.#parts.oos.syncAll();
+    const { oos, trees, mms } = this.#parts;
+    return trees === null ? oos.syncAll() : trees.syncAll(mms.all());
   }
 
   /**
@@ -896,7 +919,8 @@ export class VgpuGtt {
 
   /**
    * Does what the documented order asks for around a workload (`engine.md` §8.6): find or create the address
-   * space and take a reference, pin, sync, flush, run, unpin, give the reference back.
+   * space and take a reference, pin, sync, flush, run, unpin, give the reference back. Where nothing traps, the sync
+   * is one of this address space's tables only (§16.1), and bad entries of the guest's do not fail it (§16.3).
    *
    * @param level 3 or 4.
    * @param roots Four root values as eight lanes, low lane first.
@@ -935,7 +959,8 @@ export class VgpuGtt {
 
   /**
    * Guest RAM came: what wanted its frames and led to scratch leads there now (`engine.md` §15, 30). If a table page is among
-   * the frames, its content is not what was shadowed, and every shadow is rebuilt.
+   * the frames, its content is not what was shadowed, and every shadow is rebuilt. Where nothing traps, all address
+   * spaces are synced (§16.1).
    *
    * @param gfn First guest frame.
    * @param frames How many.
@@ -962,7 +987,7 @@ export class VgpuGtt {
     if (!this.#initialised) return;
     this.#retranslateGgtt();
     if (this.#parts.tables.hasTableIn(gfn, frames)) this.#rebuildShadows();
-    else this.#parts.tables.takeFrames(gfn, frames);
+    else this.#takeFrames(gfn, frames);
   }
 
   /**
@@ -1010,7 +1035,7 @@ export class VgpuGtt {
     let rc = this.pinMm(mm);
     if (rc !== OK) return rc;
     try {
-      rc = this.syncOosPages();
+      rc = this.#parts.trees?.syncMm(mm) ?? this.syncOosPages();
       if (rc === OK) rc = this.flushPostShadow();
       if (rc === OK) run?.(mm);
       return rc;
@@ -1024,6 +1049,14 @@ export class VgpuGtt {
     // In failsafe mode the guest's view is plain storage, and what the host still maps of it may lead anywhere now.
     if (this.failsafe) this.#parts.ggtt.reset();
     else this.#parts.ggtt.retranslate();
+  }
+
+  /** What wanted these guest frames gets them. */
+  #takeFrames(gfn: number, frames: number): void {
+    const { tables, trees } = this.#parts;
+    if (trees === null) return tables.takeFrames(gfn, frames);
+    trees.forget(gfn, frames);
+    this.syncOosPages();
   }
 
   /** Takes every shadow and builds it anew from guest memory, the longest unused first. */
@@ -1044,6 +1077,7 @@ export class VgpuGtt {
     const owner = {
       globalScratch,
       reclaim: (ownOnly: boolean) => this.#reclaim(ownOnly),
+      comparer: (): TreeSync | null => trees,
       tableFreed: (table: ShadowTable) => {
         oos.detach(table);
         post.remove(table);
@@ -1052,11 +1086,18 @@ export class VgpuGtt {
     const onStore: StoreHandler = (track, gpa, bytes) => stores.handle(track as ShadowTable, gpa, bytes);
     const tables = new ShadowTables(host, counters, tracks, scratch, owner, onStore);
     const post = new PostShadow(host, counters, tables);
-    const oos = new OutOfSync(host, counters, tracks, tables, post, () => this.#gvt.oosPool);
+    const isUntracked = this.#gvt.tracking === "untracked";
+    // Every table has a snapshot then: a pool that cannot run dry before the tables do.
+    const own = isUntracked ? new OosPool(MAX_SHADOW_TABLES) : null;
+    const oos = new OutOfSync(host, counters, tracks, tables, post, () => own ?? this.#gvt.oosPool);
+    const trees: TreeSync | null = isUntracked
+      ? new TreeSync(host, counters, tables, oos, globalScratch)
+      : null;
     const stores: TrappedStores = new TrappedStores(host, tables, post, oos);
     const mms = new PpgttMms(counters, tables, this.#gvt.lru, () => this.#nextMmId++);
     const ggtt = new Ggtt(host, counters, this.gm, globalScratch);
-    return { tracks, scratch, tables, post, oos, mms, ggtt, translator: new Translator(host, tables) };
+    const translator = new Translator(host, tables);
+    return { tracks, scratch, tables, post, oos, trees, mms, ggtt, translator };
   }
 
   /** Takes the shadow of the longest unused address space that is not pinned (`engine.md` §11). */
