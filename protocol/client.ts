@@ -43,6 +43,8 @@ export interface ClientOptions {
   readonly role?: Role;
   /** A name for the device's logs. */
   readonly client?: string;
+  /** Whether the VMM can trap the guest's stores; default `"trapped"`. */
+  readonly tracking?: "trapped" | "untracked";
 }
 
 /** What the device said at `hello`. */
@@ -139,6 +141,7 @@ export class Client implements AsyncDisposable {
         protocol: PROTOCOL_VERSION,
         role: options.role ?? "observer",
         ...(options.client === undefined ? {} : { client: options.client }),
+        ...(options.tracking === undefined ? {} : { tracking: options.tracking }),
       });
       return client;
     } catch (error) {

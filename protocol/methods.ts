@@ -84,6 +84,7 @@ function notice<const P extends readonly Param<unknown>[]>(params: P, doc: strin
 export type Role = "vmm" | "observer";
 
 const role = oneOf("vmm", "observer");
+const tracking = oneOf("trapped", "untracked");
 const region = param("region", uint(0, 8));
 const offset = param("offset", address);
 const size = param("size", oneOf(1, 2, 4, 8));
@@ -115,7 +116,10 @@ const rootList = param("roots", roots);
 export const METHODS = {
   hello: method(
     "any",
-    [param("hello", openRecord({ protocol: u32, role, client: optional(string) }))],
+    [param(
+      "hello",
+      openRecord({ protocol: u32, role, client: optional(string), tracking: optional(tracking) }),
+    )],
     openRecord({
       protocol: u32,
       server: string,

@@ -61,9 +61,9 @@ export class DeviceService implements RpcService {
   }
 
   /** See {@linkcode RpcService.open}. */
-  open(peer: RpcPeer, { role, client = "" }: HelloParams): HelloResult {
+  open(peer: RpcPeer, { role, client = "", tracking }: HelloParams): HelloResult {
     if (role === "vmm") {
-      const vmm = new RpcVmm(peer);
+      const vmm = new RpcVmm(peer, tracking);
       if (!this.#served.attach(vmm)) {
         throw new RpcError(
           "EBUSY",

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { Tracking } from "../gtt/gvt_gtt.ts";
 import type { RpcPeer } from "./rpc_session.ts";
 import type { Vmm } from "./vmm.ts";
 
@@ -12,13 +13,17 @@ const MSI_VECTOR = 0;
 
 /** The VMM at the other end of an RPC session. */
 export class RpcVmm implements Vmm {
-  /** It answers `page_track` by trapping stores, so page tables are followed store by store. */
-  readonly tracking = "trapped";
+  /** Whether it answers `page_track` by trapping stores. */
+  readonly tracking: Tracking;
   readonly #peer: RpcPeer;
 
-  /** @param peer The session's other end, whose role is `vmm`. */
-  constructor(peer: RpcPeer) {
+  /**
+   * @param peer The session's other end, whose role is `vmm`.
+   * @param tracking What it said at `hello` that it can do.
+   */
+  constructor(peer: RpcPeer, tracking: Tracking = "trapped") {
     this.#peer = peer;
+    this.tracking = tracking;
   }
 
   /** The session's number. */

@@ -24,6 +24,8 @@ export interface AttachOptions {
   readonly device?: ServedDeviceOptions;
   /** Whether debug methods are there. */
   readonly debug?: boolean;
+  /** Whether the VMM traps stores; default as the protocol's. */
+  readonly tracking?: "trapped" | "untracked";
   /** Bytes of local guest RAM mapped at 0; default {@linkcode RAM_BYTES}, 0 for none. */
   readonly ram?: number;
 }
@@ -64,7 +66,8 @@ export class Attached implements AsyncDisposable {
   }
 
   /** Starts a device in a folder of its own, attaches a VMM and gives it RAM. */
-  static async start({ device = {}, debug = false, ram = RAM_BYTES }: AttachOptions = {}): Promise<Attached> {
+  static async start(options: AttachOptions = {}): Promise<Attached> {
+    const { device = {}, debug = false } = options;
     const folder = await Deno.makeTempDir({ dir: "/tmp", prefix: "vgtt-" });
     const service = new DeviceService(device, debug);
     const listener = await listenUnix(`${folder}/s`);
@@ -72,7 +75,7 @@ export class Attached implements AsyncDisposable {
     const served = serve(listener, (id) => new RpcSession(service, { id }), { signal: stop.signal });
     const attached = new Attached(folder, listener.name, service, served, stop);
     try {
-      await attached.#attach(ram);
+      await attached.#attach(options);
       return attached;
     } catch (error) {
       await attached[Symbol.asyncDispose]();
@@ -80,8 +83,8 @@ export class Attached implements AsyncDisposable {
     }
   }
 
-  async #attach(ram: number): Promise<void> {
-    const vmm = this.#vmm = await this.connect("vmm");
+  async #attach({ ram = RAM_BYTES, tracking }: AttachOptions): Promise<void> {
+    const vmm = this.#vmm = await this.connect("vmm", tracking);
     vmm.on("page_track", (gfn, on) => this.notices.push(["page_track", gfn, on]));
     vmm.on("irq", (vector) => this.notices.push(["irq", vector]));
     vmm.on("intx", (asserted) => this.notices.push(["intx", asserted]));
@@ -105,8 +108,9 @@ export class Attached implements AsyncDisposable {
   }
 
   /** One more connection; it ends with the device. */
-  async connect(role: Role): Promise<Client> {
-    const client = await connect(this.path, { role, client: "scenario" });
+  async connect(role: Role, tracking?: AttachOptions["tracking"]): Promise<Client> {
+    const options = tracking === undefined ? {} : { tracking };
+    const client = await connect(this.path, { role, client: "scenario", ...options });
     this.#clients.push(client);
     return client;
   }
