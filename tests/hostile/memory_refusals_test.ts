@@ -76,7 +76,7 @@ const BAD_NUMBERS: [string, RamRegionOptions, string][] = [
     { gpa: 0, size: PAGE, path: "/f", offset: 2 ** 53 - PAGE },
     "beyond what a file",
   ],
-  ["a file offset without a file", { gpa: 0, size: PAGE, offset: PAGE }, "a file offset without a path"],
+  ["a file offset without a file", { gpa: 0, size: PAGE, offset: PAGE }, "a file offset without a file:"],
   ["a negative host frame", { gpa: 0, size: PAGE, mfn: -1 }, "mfn is not a frame number"],
   ["a broken host frame", { gpa: 0, size: PAGE, mfn: 0.5 }, "mfn is not a frame number"],
   [
