@@ -1,0 +1,72 @@
+/**
+ * Running a program to its end.
+ *
+ * @module
+ */
+
+/** Something is missing or went wrong that the user can do something about; the message says what. */
+export class HelpfulError extends Error {
+  override readonly name: string = "HelpfulError";
+}
+
+/** A program is not there. */
+export class MissingProgramError extends HelpfulError {
+  override readonly name = "MissingProgramError";
+}
+
+/** How many of a program's last lines an error shows. */
+const TAIL = 5;
+
+/**
+ * Runs a program.
+ *
+ * @param program Its name or path.
+ * @param args Its arguments.
+ * @param missing What to tell the user when there is no such program.
+ * @param cwd Where it runs.
+ * @returns What it printed on standard output.
+ * @throws {MissingProgramError} When there is none.
+ * @throws {HelpfulError} When it fails; with the last lines that it said.
+ */
+export async function run(
+  program: string,
+  args: readonly string[],
+  missing: string,
+  cwd = "/",
+): Promise<string> {
+  const { code, stdout, stderr } = await output(program, args, missing, cwd);
+  if (code === 0) return stdout;
+  const tail = (stderr + stdout).trimEnd().split("\n").slice(-TAIL).join("\n  ");
+  throw new HelpfulError(`${program} ${args[0] ?? ""} failed with ${code}:\n  ${tail}`);
+}
+
+/** As {@link run}, for a program whose failing is no error. */
+export async function output(
+  program: string,
+  args: readonly string[],
+  missing: string,
+  cwd = "/",
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const command = new Deno.Command(program, {
+    args: [...args],
+    cwd,
+    env: { LC_ALL: "C" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  });
+  try {
+    const { code, stdout, stderr } = await command.output();
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    return { code, stdout: text(stdout), stderr: text(stderr) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new MissingProgramError(missing);
+    throw error;
+  }
+}
+
+/** A command as a shell takes it. */
+export function shellLine(program: string, args: readonly string[]): string {
+  const quote = (word: string) => /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+  return [program, ...args].map(quote).join(" ");
+}

@@ -1,0 +1,38 @@
+/**
+ * A test that boots guests: ignored where there is no QEMU, with a folder of its own, and with steps that share what
+ * the test has booted.
+ *
+ * @module
+ */
+
+import type { Bench } from "./guest.ts";
+import { lab } from "./lab.ts";
+import { TestScope } from "./test_scope.ts";
+
+/** What such a test is given. */
+export interface GuestCase {
+  /** Where guests boot. */
+  readonly bench: Bench;
+  /** The test's folder and processes. */
+  readonly scope: TestScope;
+  /** Runs one step. The ones after a failed step are still run: they stand for themselves. */
+  step(name: string, work: () => Promise<void>): Promise<void>;
+}
+
+if ("reason" in lab) {
+  Deno.stderr.writeSync(new TextEncoder().encode(`guest tests are ignored: ${lab.reason}\n`));
+}
+
+/** Declares a test. */
+export function guestTest(name: string, run: (guestCase: GuestCase) => Promise<void>): void {
+  const fn = async (context: Deno.TestContext) => {
+    if ("reason" in lab) return;
+    await using scope = new TestScope();
+    const step = async (name: string, fn: () => Promise<void>) => {
+      // What a guest says arrives whenever it likes; the test as a whole is checked for leaks.
+      await context.step({ name, fn, sanitizeOps: false, sanitizeResources: false });
+    };
+    await run({ bench: { lab, scope }, scope, step });
+  };
+  Deno.test({ name, ignore: "reason" in lab, fn });
+}
