@@ -33,9 +33,11 @@ export class FakeDevice implements AsyncDisposable {
   }
 
   /** Starts one. */
-  static async start(options: Omit<ServeOptions, "signal"> = {}): Promise<FakeDevice> {
+  static async start(
+    options: Omit<ServeOptions, "signal"> = {},
+    service: FakeService = new FakeService(),
+  ): Promise<FakeDevice> {
     const folder = scratchFolder();
-    const service = new FakeService();
     const listener = await listenUnix(`${folder.path}/device.sock`);
     return new FakeDevice(
       service,
