@@ -9,8 +9,6 @@
 import { HelpfulError, output, run } from "./command.ts";
 
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
-const MIRROR = "http://deb.debian.org/debian";
-const SECURITY_MIRROR = "http://deb.debian.org/debian-security";
 const NO_APT = "This needs Debian's apt-get and dpkg-deb. On another system";
 
 /** An apt of our own. */
@@ -38,9 +36,9 @@ export class Apt {
     for (const name of ["lists/partial", "archives/partial"]) {
       await Deno.mkdir(`${folder}/${name}`, { recursive: true });
     }
-    const sources = suites.map((suite) => {
+    const sources = suites.flatMap((suite) => {
       const mirror = suite.endsWith("-security") ? mirrors.security : mirrors.main;
-      return `deb [signed-by=${KEYRING}] ${mirror} ${suite} main\n`;
+      return mirror === undefined ? [] : [`deb [signed-by=${KEYRING}] ${mirror} ${suite} main\n`];
     });
     await Deno.writeTextFile(`${folder}/sources.list`, sources.join(""));
     await Deno.writeTextFile(`${folder}/status`, "");
@@ -134,8 +132,15 @@ Acquire::Retries "3";
 `;
 }
 
+/** Where packages come from. */
+interface Mirrors {
+  readonly main: string;
+  /** `undefined` if the system has none: its packages are fixes of what the main one has too. */
+  readonly security: string | undefined;
+}
+
 /** The mirrors that the system itself uses, so that a company's or a container's own is used here too. */
-async function mirrorsOfSystem(otherwise: string): Promise<{ main: string; security: string }> {
+async function mirrorsOfSystem(otherwise: string): Promise<Mirrors> {
   const args = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
   const { stdout } = await output("apt-get", args, `${NO_APT} ${otherwise}`);
   const uris = stdout.split("\n").map((uri) => uri.replace(/\/$/, ""));
@@ -144,8 +149,11 @@ async function mirrorsOfSystem(otherwise: string): Promise<{ main: string; secur
   } catch {
     throw new HelpfulError(`No ${KEYRING}: apt-get install debian-archive-keyring`);
   }
-  return {
-    main: uris.find((uri) => uri.endsWith("/debian")) ?? MIRROR,
-    security: uris.find((uri) => uri.endsWith("/debian-security")) ?? SECURITY_MIRROR,
-  };
+  const main = uris.find((uri) => uri.endsWith("/debian"));
+  if (main === undefined) {
+    throw new HelpfulError(
+      "No mirror of Debian's archive in this system's apt sources: add one, or " + otherwise,
+    );
+  }
+  return { main, security: uris.find((uri) => uri.endsWith("/debian-security")) };
 }
