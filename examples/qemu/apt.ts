@@ -32,10 +32,10 @@ export class Apt {
    */
   static async open(folder: string, suites: readonly string[], otherwise: string): Promise<Apt> {
     const apt = new Apt(folder, otherwise);
-    const mirrors = await mirrorsOfSystem(otherwise);
     for (const name of ["lists/partial", "archives/partial"]) {
       await Deno.mkdir(`${folder}/${name}`, { recursive: true });
     }
+    const mirrors = await mirrorsOfSystem(folder, otherwise);
     const sources = suites.flatMap((suite) => {
       const mirror = suite.endsWith("-security") ? mirrors.security : mirrors.main;
       return mirror === undefined ? [] : [`deb [signed-by=${KEYRING}] ${mirror} ${suite} main\n`];
@@ -140,10 +140,11 @@ interface Mirrors {
 }
 
 /** The mirrors that the system itself uses, so that a company's or a container's own is used here too. */
-async function mirrorsOfSystem(otherwise: string): Promise<Mirrors> {
-  const args = ["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"];
+async function mirrorsOfSystem(folder: string, otherwise: string): Promise<Mirrors> {
+  // What an update would fetch: nothing is fetched, and it does not matter whether there ever was one.
+  const args = ["update", "--print-uris", "-o", `Dir::State::lists=${folder}/lists`];
   const { stdout } = await output("apt-get", args, `${NO_APT} ${otherwise}`);
-  const uris = stdout.split("\n").map((uri) => uri.replace(/\/$/, ""));
+  const uris = [...stdout.matchAll(/^'(\S+?)\/dists\//gm)].map(([, uri]) => uri!);
   try {
     await Deno.lstat(KEYRING);
   } catch {
