@@ -7,7 +7,8 @@
  * even an error. Descriptors travel beside the bytes, by SCM_RIGHTS.
  *
  * The layouts below give offsets from the start of the payload, in bytes, and `BYTES`, the payload's length without
- * data that may follow.
+ * data that may follow. `ARGSZ`, where there is one, is a u32: how long the sender takes the payload to be, or has room
+ * for in the reply; some count the header as well, so it is only looked at for being too small.
  *
  * @module
  */

@@ -216,8 +216,9 @@ export class FastLink {
     const io = this.#nested ??= new MessageIo(this.#libc);
     const entry = Int32Array.of(this.fd, PollEvent.IN);
     const table = new Uint8Array(entry.buffer);
+    if (this.#isClosed || this.#isEnded || (this.#unsent !== null && !this.#sendRest())) return false;
     const bytes = this.session.takeOutput();
-    if (this.#isClosed || this.#isEnded || (bytes !== null && !this.#send(bytes))) return false;
+    if (this.#isClosed || (bytes !== null && !this.#send(bytes))) return false;
     if (this.#libc.poll(table, 1n, timeout) <= 0) return false;
     const length = io.receive(this.fd, this.session.takesDescriptors);
     if (length <= 0) return length === EAGAIN;

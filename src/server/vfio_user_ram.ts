@@ -11,7 +11,6 @@ import {
 import { RamError, type RamErrorCode, type RamMap, type RemoteMemory } from "../memory/ram_map.ts";
 import { GPA_LIMIT } from "../memory/ram_region.ts";
 import type { Device } from "../vgpu/device.ts";
-import type { Descriptors } from "./descriptors.ts";
 import type { Log } from "./rpc_session.ts";
 import type { VfioUserMessage } from "./vfio_user_message.ts";
 import type { VfioUserOutput } from "./vfio_user_output.ts";
@@ -42,8 +41,6 @@ export interface VfioUserRamParts {
   readonly device: () => Device;
   /** Holds RAM that comes without a descriptor. */
   readonly remote: RemoteMemory;
-  /** Closes descriptors. */
-  readonly descriptors: Descriptors;
   /** Where replies go. */
   readonly output: VfioUserOutput;
   /** Where diagnostics go. */

@@ -8,8 +8,9 @@
  * that was received is closed exactly once: by whoever took it, or as soon as the message it came with is done.
  *
  * The files beside this one have one thing each: `vfio_user_input.ts` and `vfio_user_output.ts` the streams,
- * `vfio_user_info.ts` what the device is, `vfio_user_regions.ts` the guest's accesses, `vfio_user_ram.ts` and
- * `vfio_user_dma.ts` guest memory, `vfio_user_irqs.ts` interrupts.
+ * `vfio_user_commands.ts` what a VMM may ask for; of that `vfio_user_info.ts` what the device is,
+ * `vfio_user_regions.ts` the guest's accesses, `vfio_user_irqs.ts` interrupts, `vfio_user_ram.ts`,
+ * `vfio_user_content.ts` and `vfio_user_dma.ts` guest memory.
  *
  * @module
  */
@@ -29,14 +30,11 @@ import type { PumpingSession, Turn } from "./byte_session.ts";
 import type { Descriptors } from "./descriptors.ts";
 import type { Log } from "./rpc_session.ts";
 import type { ServedDevice } from "./served_device.ts";
+import { VfioUserCommands } from "./vfio_user_commands.ts";
 import { VfioUserDma } from "./vfio_user_dma.ts";
-import { answerInfo, refuseDirtyPages, refuseFeature } from "./vfio_user_info.ts";
 import { isCommand, isReply, MALFORMED, NEED_MORE, VfioUserInput } from "./vfio_user_input.ts";
-import { VfioUserIrqs } from "./vfio_user_irqs.ts";
 import { VfioUserMessage } from "./vfio_user_message.ts";
 import { VfioUserOutput } from "./vfio_user_output.ts";
-import { VfioUserRam } from "./vfio_user_ram.ts";
-import { VfioUserRegions } from "./vfio_user_regions.ts";
 import type { Vmm } from "./vmm.ts";
 
 /** Options of a session. */
@@ -57,7 +55,7 @@ const ENDLESS: Turn = { isOver: () => false };
 const NONE: readonly number[] = [];
 /** Descriptors that may wait for their messages: those of a few messages at once. */
 const MAX_WAITING_FDS: number = 4 * MAX_MESSAGE_FDS;
-/** Bytes that may pile up while an answer is waited for: some twenty thousand stores, of which none waits for long. */
+/** Bytes that may pile up while an answer is waited for: some twenty thousand stores. */
 const MAX_PILED_UP: number = 1024 * 1024;
 
 /**
@@ -98,10 +96,8 @@ export class VfioUserSession implements PumpingSession, Vmm {
   readonly #log: Log;
   readonly #input = new VfioUserInput();
   readonly #output = new VfioUserOutput();
-  readonly #regions: VfioUserRegions;
-  readonly #irqs: VfioUserIrqs;
   readonly #dma: VfioUserDma;
-  readonly #ram: VfioUserRam;
+  readonly #commands: VfioUserCommands;
   readonly #message = new VfioUserMessage();
   /** The message that is handled although another one is being handled. */
   readonly #nestedMessage = new VfioUserMessage();
@@ -126,15 +122,12 @@ export class VfioUserSession implements PumpingSession, Vmm {
     this.#descriptors = descriptors;
     this.#log = log;
     const output = this.#output;
-    this.#regions = new VfioUserRegions(output);
-    this.#irqs = new VfioUserIrqs(descriptors);
     this.#dma = new VfioUserDma(output, {
       mayAsk: () => this.#mayAsk(),
       lookAhead: () => this.#lookAhead(),
       pump: (timeout) => this.pump?.(timeout) ?? false,
     }, now);
-    const device = () => served.device;
-    this.#ram = new VfioUserRam({ device, remote: this.#dma, descriptors, output, log, session: id });
+    this.#commands = new VfioUserCommands({ served, descriptors, output, dma: this.#dma, log, session: id });
   }
 
   /** Whether the peer has said which version it speaks, and drives the device. */
@@ -144,7 +137,7 @@ export class VfioUserSession implements PumpingSession, Vmm {
 
   /** Posted messages, and stores in them, that failed. */
   get failedNotifications(): number {
-    return this.#failures + this.#regions.refusedStores;
+    return this.#failures + this.#commands.refusedStores;
   }
 
   /** Whether messages wait to be handled. */
@@ -231,12 +224,12 @@ export class VfioUserSession implements PumpingSession, Vmm {
 
   /** See {@linkcode Vmm.msi}. */
   msi(): void {
-    this.#irqs.msi();
+    this.#commands.irqs.msi();
   }
 
   /** See {@linkcode Vmm.intx}. */
   intx(asserted: boolean): void {
-    this.#irqs.intx(asserted);
+    this.#commands.irqs.intx(asserted);
   }
 
   // ---- the stream
@@ -284,7 +277,7 @@ export class VfioUserSession implements PumpingSession, Vmm {
     if (isCommand(input.flagsAt(0))) {
       this.#output.error(input.idAt(0), input.commandAt(0), Errno.EMSGSIZE);
     }
-    this.#log("warn", "malformed stream: wrong size", { session: this.id, message: input.idAt(0) });
+    this.#log("warn", "malformed stream: wrong size", { session: this.id, id: input.idAt(0) });
     this.#shut();
   }
 
@@ -306,56 +299,11 @@ export class VfioUserSession implements PumpingSession, Vmm {
   #command(message: VfioUserMessage): void {
     let errno: number;
     try {
-      errno = this.#carryOut(message);
+      errno = this.#isOpen ? this.#commands.carryOut(message) : this.#begin(message);
     } catch (error) {
       return this.#bug(message, error);
     }
     if (errno !== OK) this.#fail(message, errno);
-  }
-
-  #carryOut(message: VfioUserMessage): number {
-    const { command } = message;
-    if (!this.#isOpen) return this.#begin(message);
-    if (message.fds.length > 0 && !this.#mayHaveDescriptors(message)) return Errno.EINVAL;
-    switch (command) {
-      case Command.REGION_READ:
-        return this.#regions.read(this.#served.device.vgpu, message);
-      case Command.REGION_WRITE:
-        return this.#regions.write(this.#served.device.vgpu, message);
-      case Command.REGION_WRITE_MULTI:
-        return this.#regions.writeMulti(this.#served.device.vgpu, message);
-      case Command.DMA_MAP:
-        return this.#ram.map(message);
-      case Command.DMA_UNMAP:
-        return this.#ram.unmap(message);
-      case Command.DEVICE_GET_INFO:
-      case Command.DEVICE_GET_REGION_INFO:
-      case Command.DEVICE_GET_REGION_IO_FDS:
-      case Command.DEVICE_GET_IRQ_INFO:
-        return answerInfo(message, this.#output);
-      case Command.DEVICE_SET_IRQS:
-        return this.#setIrqs(message);
-      case Command.DEVICE_RESET:
-        this.#served.device.vgpu.reset();
-        this.#acknowledge(message);
-        return OK;
-      case Command.DEVICE_FEATURE:
-        return refuseFeature(message);
-      case Command.DIRTY_PAGES:
-        return refuseDirtyPages(message);
-      case Command.VERSION: // was said already
-      case Command.DMA_READ: // go the other way
-      case Command.DMA_WRITE:
-        return Errno.EINVAL;
-      default:
-        return Errno.ENOSYS;
-    }
-  }
-
-  /** Whether the command takes descriptors, and so many. */
-  #mayHaveDescriptors({ command, fds }: VfioUserMessage): boolean {
-    return fds.length <= MAX_MESSAGE_FDS &&
-      (command === Command.DMA_MAP || command === Command.DEVICE_SET_IRQS);
   }
 
   /** The first message, which must say the version; if that cannot be, there is no second one. */
@@ -391,20 +339,6 @@ export class VfioUserSession implements PumpingSession, Vmm {
       this.#output.bytes.set(reply, at);
     }
     return OK;
-  }
-
-  #setIrqs(message: VfioUserMessage): number {
-    const hasEventfd = message.fds.length > 0;
-    const errno = this.#irqs.set(message);
-    if (errno !== OK) return errno;
-    // What became due before there was an eventfd has not been heard.
-    if (hasEventfd) this.#served.device.vgpu.interrupts.resend();
-    this.#acknowledge(message);
-    return OK;
-  }
-
-  #acknowledge({ id, command, isPosted }: VfioUserMessage): void {
-    if (!isPosted) this.#output.message(id, command, HeaderFlag.REPLY, 0);
   }
 
   /** A command cannot be carried out. */
@@ -494,7 +428,7 @@ export class VfioUserSession implements PumpingSession, Vmm {
     this.#isStalled = false;
     this.#dma.giveUp();
     this.#closeAll(this.#input.clear());
-    this.#irqs.close();
+    this.#commands.irqs.close();
   }
 
   /** Lets the device go, once. No message is being handled. */

@@ -2,8 +2,8 @@
 
 import fs from "node:fs";
 import { openWithDeno } from "../../src/memory/deno_file.ts";
-import { openWithLibc } from "../../src/memory/libc_file.ts";
-import { type OpenFile, RamMap, type RamRegion } from "../../src/memory/ram_map.ts";
+import { backWithLibc, openWithLibc } from "../../src/memory/libc_file.ts";
+import { type OpenFile, RamError, RamMap, type RamRegion } from "../../src/memory/ram_map.ts";
 import { loadLibc } from "../../src/platform/libc.ts";
 
 /** Where the tests put their files. */
@@ -22,6 +22,7 @@ if (hasFfi) loadLibc(); // here and not in the first test that needs it, which w
 
 const c = hasFfi
   ? Deno.dlopen("libc.so.6", {
+    open: { parameters: ["buffer", "i32"], result: "i32" },
     memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
     ftruncate: { parameters: ["i32", "i64"], result: "i32" },
     fcntl: { parameters: ["i32", "i32", "i32"], result: "i32" },
@@ -113,6 +114,18 @@ export interface Kind {
 const needsFiles = hasFiles ? undefined : `needs --allow-read=${TEMP} --allow-write=${TEMP}`;
 const needsFfi = hasFfi ? undefined : "needs --allow-ffi";
 
+/** Passes a descriptor of the file on, as a VMM does that shares it by message; what fails leaves it the caller's. */
+const openByDescriptor: OpenFile = (path, readonly, offset, size) => {
+  const fd = libc().open(cPath(path), 2);
+  if (fd < 0) throw new RamError("ENOENT", "no such file");
+  try {
+    return backWithLibc(fd, readonly, offset, size);
+  } catch (error) {
+    libc().close(fd);
+    throw error;
+  }
+};
+
 /** All kinds. */
 export const KINDS: readonly Kind[] = [
   { name: "local", skip: undefined, expected: "local", openFile: openWithDeno, source: null },
@@ -136,6 +149,27 @@ export const KINDS: readonly Kind[] = [
     skip: needsFfi,
     expected: "mapped",
     openFile: openWithLibc,
+    source: (size) => memfd(size, F_SEAL_SHRINK),
+  },
+  {
+    name: "descriptor of a file",
+    skip: needsFfi ?? needsFiles,
+    expected: "file",
+    openFile: openByDescriptor,
+    source: temporaryFile,
+  },
+  {
+    name: "descriptor of an unsealed memfd",
+    skip: needsFfi,
+    expected: "file",
+    openFile: openByDescriptor,
+    source: (size) => memfd(size),
+  },
+  {
+    name: "descriptor of a mapped memfd",
+    skip: needsFfi,
+    expected: "mapped",
+    openFile: openByDescriptor,
     source: (size) => memfd(size, F_SEAL_SHRINK),
   },
 ];
