@@ -5,6 +5,7 @@
  */
 
 import type { Libc } from "../platform/libc.ts";
+import { ListenError } from "../server/socket_file.ts";
 import type { VgpuOptions } from "../vgpu/vgpu_options.ts";
 import type { LogOptions } from "./log.ts";
 import { say } from "./terminal.ts";
@@ -41,11 +42,12 @@ export interface DeviceThreadOptions {
 export type DeviceThreadReport =
   | { readonly kind: "line"; readonly text: string }
   | { readonly kind: "ended" }
+  | { readonly kind: "deaf"; readonly reason: string }
   | { readonly kind: "failed"; readonly reason: string };
 
 /** A device that works in a thread of its own. */
 export class DeviceThread implements Disposable {
-  /** Settles when the device has ended; rejects if it failed, which is a bug. */
+  /** Settles when the device has ended; rejects if nobody can connect any more, or if it failed, which is a bug. */
   readonly ended: Promise<void>;
   readonly #libc: Libc;
   readonly #worker: Worker;
@@ -69,7 +71,7 @@ export class DeviceThread implements Disposable {
     this.#worker.onmessage = ({ data }: MessageEvent<DeviceThreadReport>) => {
       if (data.kind === "line") say(data.text);
       else if (data.kind === "ended") resolve();
-      else reject(new Error(data.reason));
+      else reject(data.kind === "deaf" ? new ListenError(data.reason) : new Error(data.reason));
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();

@@ -9,6 +9,7 @@ import { DeviceService } from "../server/device_service.ts";
 import { type FastListener, FastLoop } from "../server/fast_loop.ts";
 import { refusal } from "../server/refusal.ts";
 import { type Log, RpcSession } from "../server/rpc_session.ts";
+import { ListenError } from "../server/socket_file.ts";
 import { VfioUserSession } from "../server/vfio_user_session.ts";
 import type { DeviceThreadOptions, DeviceThreadReport, ThreadSocket } from "./device_thread.ts";
 import { makeLog } from "./log.ts";
@@ -27,6 +28,7 @@ scope.onmessage = ({ data }) => {
     work(data);
     report({ kind: "ended" });
   } catch (error) {
+    if (error instanceof ListenError) return report({ kind: "deaf", reason: error.message });
     report({
       kind: "failed",
       reason: error instanceof Error ? error.stack ?? error.message : String(error),
@@ -40,7 +42,9 @@ function work({ vgpu, oos, debug, log: logOptions, sockets, wake, stop }: Device
   const service = new DeviceService({ ...vgpu, oos }, debug, log);
   const descriptors = {
     close: (fd: number) => libc.close(fd),
-    isEventfd: (fd: number) => libc.isEventfd(fd),
+    // Raising one whose number is at its end must not wait; a peer that undoes this harms nobody but itself and its
+    // observers, for the main thread goes on.
+    isEventfd: (fd: number) => libc.isEventfd(fd) && libc.setNonBlocking(fd) >= 0,
     signal: (fd: number) => void libc.signalEvent(fd),
   };
   const listenerOf = ({ name, fd, protocol }: ThreadSocket): FastListener =>

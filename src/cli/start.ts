@@ -48,6 +48,9 @@ export async function start(args: readonly string[]): Promise<number> {
   }
 }
 
+/** How long a message may go on after a signal, milliseconds: longer than the most expensive one takes. */
+const STOP_GRACE = 3000;
+
 /** A device that listens. */
 interface Serving {
   /** What it listens on. */
@@ -62,16 +65,23 @@ interface Serving {
 
 async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: StartOptions): Promise<number> {
   const log = makeLog(logOptions, (line) => say(line));
-  const onSignal = () => serving.stop();
+  const stopped = Promise.withResolvers<"late">();
+  let deadline: ReturnType<typeof setTimeout> | undefined;
+  const onSignal = () => {
+    serving.stop();
+    deadline ??= setTimeout(() => stopped.resolve("late"), STOP_GRACE);
+  };
   try {
     using _removed = new PidFile(pidFile);
     Deno.addSignalListener("SIGTERM", onSignal);
     Deno.addSignalListener("SIGINT", onSignal);
     for (const on of serving.names) log("info", "listening", { on, pid: Deno.pid });
-    await serving.ended;
-    log("info", "stopped");
+    const how = await Promise.race([serving.ended, stopped.promise]);
+    if (how === "late") log("warn", "stopped in the middle of a message");
+    else log("info", "stopped");
     return EXIT_OK;
   } finally {
+    clearTimeout(deadline);
     Deno.removeSignalListener("SIGTERM", onSignal);
     Deno.removeSignalListener("SIGINT", onSignal);
     serving.stop();

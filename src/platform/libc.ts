@@ -479,8 +479,8 @@ export class Libc {
   }
 
   /**
-   * Raises an eventfd by 1. Does not wait, even if whoever else has the eventfd made it one that does: nothing happens
-   * then, for its number is at its end and whoever waits for it has been woken long ago.
+   * Raises an eventfd by 1. If its number is at its end nothing happens, and whoever waits for it has been woken long
+   * ago. Does not wait, unless the eventfd is one that does and somebody fills it at this very moment.
    *
    * @param fd An eventfd.
    * @returns 0 or more, or a negative errno.

@@ -22,6 +22,9 @@ const HEADER_IOV = 16;
 const HEADER_IOV_COUNT = 24;
 const HEADER_CONTROL = 32;
 const HEADER_CONTROL_LENGTH = 40;
+const HEADER_FLAGS = 48;
+/** The kernel had descriptors to give and could not: no room here, or none free in the process. */
+const MSG_CTRUNC = 0x08;
 /** `struct iovec`. */
 const IOV_LENGTH = 8;
 /** `struct cmsghdr`: its length with what follows, level and type; then the descriptors. */
@@ -52,6 +55,8 @@ export class MessageIo implements Disposable {
   readonly output: Uint8Array<ArrayBuffer>;
   /** Descriptors that came with what was last received. The caller owns them. */
   descriptors: readonly number[] = NONE;
+  /** Whether descriptors were sent with it that did not get here. */
+  hasLostDescriptors = false;
   readonly #libc: Libc;
   readonly #memory: OwnMemory;
   readonly #receiveHeader: Uint8Array<ArrayBuffer>;
@@ -101,7 +106,12 @@ export class MessageIo implements Disposable {
   receive(fd: number, withDescriptors: boolean): number {
     this.#words[(RECEIVE_AT + HEADER_CONTROL_LENGTH) / 4] = withDescriptors ? CONTROL_BYTES : 0;
     const length = this.#libc.receiveMessage(fd, this.#receiveHeader);
-    this.descriptors = withDescriptors && length >= 0 ? this.#takeDescriptors() : NONE;
+    if (!withDescriptors || length < 0) {
+      this.descriptors = NONE;
+      return length;
+    }
+    this.descriptors = this.#takeDescriptors();
+    this.hasLostDescriptors = (this.#words[(RECEIVE_AT + HEADER_FLAGS) / 4]! & MSG_CTRUNC) !== 0;
     return length;
   }
 

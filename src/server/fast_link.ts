@@ -8,12 +8,26 @@ import { type Libc, PollEvent } from "../platform/libc.ts";
 import { MessageIo, OUTPUT_BYTES } from "../platform/message_io.ts";
 import type { ByteSession, PumpingSession } from "./byte_session.ts";
 import type { Log } from "./rpc_session.ts";
-import { DRAIN_GRACE, TimedTurn } from "./turns.ts";
+import { DRAIN_GRACE, ENDED_GRACE, TimedTurn } from "./turns.ts";
 
 const EAGAIN = -11;
 const EINTR = -4;
 /** A time that never comes, milliseconds. */
 const NEVER = Infinity;
+
+/** What the links of a loop share. */
+export interface LinkParts {
+  /** The C library of this thread. */
+  readonly libc: Libc;
+  /** The buffers of this thread. */
+  readonly io: MessageIo;
+  /** An eventfd by which another thread wakes this one. */
+  readonly wake: number;
+  /** Whether the loop is to end. */
+  readonly isStopped: () => boolean;
+  /** Where diagnostics go. */
+  readonly log: Log;
+}
 
 /**
  * A connection. Its loop calls it when something happened to the socket, when a deadline has passed, or when it may go
@@ -24,14 +38,11 @@ export class FastLink {
   readonly fd: number;
   /** What speaks on it. */
   readonly session: ByteSession;
-  /** When {@linkcode expire} is to be called, milliseconds; `Infinity`: never. */
-  deadline: number = NEVER;
   /** Called, once until {@linkcode flushWoken}, when the session has output that nobody is about to send. */
   onWoken: (() => void) | null = null;
-  readonly #libc: Libc;
+  readonly #parts: LinkParts;
   readonly #io: MessageIo;
   readonly #id: number;
-  readonly #log: Log;
   readonly #turn = new TimedTurn(Date.now);
   /** Output that the socket had no room for. */
   #unsent: Uint8Array<ArrayBuffer> | null = null;
@@ -40,27 +51,27 @@ export class FastLink {
   #isWoken = false;
   /** Whether the peer has sent its last byte. */
   #isEnded = false;
-  /** Whether {@linkcode deadline} is that of sending the rest. */
-  #isDraining = false;
+  /** By when the peer must have said who it is, and by when it must have read the rest, milliseconds. */
+  #helloDeadline: number;
+  #drainDeadline = NEVER;
   #isClosed = false;
 
   /**
    * Takes over a connected socket.
    *
-   * @param libc The C library of this thread.
-   * @param io The buffers of this thread.
+   * @param parts What it shares with others.
    * @param fd The socket.
    * @param id The connection's number.
    * @param session What speaks on it.
-   * @param log Where diagnostics go.
+   * @param helloDeadline By when the peer must have said who it is, by `performance.now`.
    */
-  constructor(libc: Libc, io: MessageIo, fd: number, id: number, session: ByteSession, log: Log) {
-    this.#libc = libc;
-    this.#io = io;
+  constructor(parts: LinkParts, fd: number, id: number, session: ByteSession, helloDeadline: number) {
+    this.#parts = parts;
+    this.#io = parts.io;
     this.fd = fd;
     this.#id = id;
     this.session = session;
-    this.#log = log;
+    this.#helloDeadline = helloDeadline;
     session.onOutput = () => this.#wake();
     if (isPumping(session)) session.pump = (timeout) => this.#pump(timeout);
   }
@@ -81,9 +92,10 @@ export class FastLink {
     return (isReading ? PollEvent.IN : 0) | (this.#unsent !== null ? PollEvent.OUT : 0);
   }
 
-  /** Says by when the peer must have told who it is, milliseconds. */
-  helloBy(deadline: number): void {
-    this.deadline = deadline;
+  /** When {@linkcode expire} is to be called, by `performance.now`; `Infinity`: never. */
+  get deadline(): number {
+    if (this.#helloDeadline !== NEVER && this.session.isOpen) this.#helloDeadline = NEVER;
+    return Math.min(this.#helloDeadline, this.#drainDeadline);
   }
 
   /**
@@ -112,10 +124,9 @@ export class FastLink {
 
   /** The deadline has passed. */
   expire(): void {
-    this.deadline = NEVER;
-    if (this.session.isClosing) return this.close();
-    if (this.session.isOpen) return;
-    this.#log("warn", "no hello: connection closed", { session: this.#id });
+    if (this.#drainDeadline === NEVER) {
+      this.#parts.log("warn", "no hello: connection closed", { session: this.#id });
+    }
     this.close();
   }
 
@@ -123,7 +134,7 @@ export class FastLink {
   stop(): void {
     this.session.close();
     this.#flush();
-    if (!this.#isClosed) this.#limitDrain();
+    if (!this.#isClosed) this.#limitDrain(DRAIN_GRACE);
   }
 
   /** Closes the socket; legal more than once. */
@@ -134,14 +145,16 @@ export class FastLink {
     this.session.close();
     this.#unsent = null;
     this.#nested?.[Symbol.dispose]();
-    this.#libc.close(this.fd);
-    this.#log("debug", "disconnected", { session: this.#id });
+    this.#parts.libc.close(this.fd);
+    this.#parts.log("debug", "disconnected", { session: this.#id });
   }
 
   #read(): void {
     const { session } = this;
     const length = this.#io.receive(this.fd, session.takesDescriptors);
-    if (length > 0) {
+    if (length > 0 && this.#io.hasLostDescriptors) {
+      this.#dropIncomplete(this.#io);
+    } else if (length > 0) {
       this.#turn.begin();
       session.receive(this.#io.input, this.#turn, length, this.#io.descriptors);
       this.#flush();
@@ -162,6 +175,8 @@ export class FastLink {
   /** Sends as much as there is room for, handling messages that were left over as far as the turn allows. */
   #flush(): void {
     const { session } = this;
+    if (this.#isClosed) return;
+    if (session.isGivenUp) return this.close();
     if (this.#unsent !== null && !this.#sendRest()) return;
     for (let bytes = session.takeOutput(this.#turn); bytes !== null; bytes = session.takeOutput(this.#turn)) {
       if (!this.#send(bytes)) break;
@@ -169,14 +184,25 @@ export class FastLink {
     if (this.#isClosed || session.isStalled) return;
     if (session.isGivenUp || session.isClosed && this.#unsent === null) this.close();
     // A peer that stopped sending may take its time to read, one that broke the stream may not.
-    else if (session.isClosing && !this.#isEnded) this.#limitDrain();
+    else if (session.isClosing) this.#limitDrain(this.#isEnded ? ENDED_GRACE : DRAIN_GRACE);
+  }
+
+  /** Ends a connection of which descriptors were lost: what they came with would be carried out without them. */
+  #dropIncomplete(io: MessageIo): void {
+    for (const fd of io.descriptors) this.#parts.libc.close(fd);
+    this.#parts.log("error", "descriptors were lost: more came than any message has, or none is free here", {
+      session: this.#id,
+    });
+    this.close();
   }
 
   /** Closes the socket in a while, whether the peer has read what it was sent or not. */
-  #limitDrain(): void {
-    if (this.#isDraining) return;
-    this.#isDraining = true;
-    this.deadline = Date.now() + DRAIN_GRACE;
+  #limitDrain(grace: number): void {
+    const deadline = performance.now() + grace;
+    // Only ever earlier: a stopping device does not wait for who was given more time.
+    if (this.#drainDeadline === NEVER || grace === DRAIN_GRACE && deadline < this.#drainDeadline) {
+      this.#drainDeadline = deadline;
+    }
   }
 
   #sendRest(): boolean {
@@ -213,17 +239,18 @@ export class FastLink {
 
   /** Lets the session exchange something with its peer while it handles a message; see {@linkcode PumpingSession}. */
   #pump(timeout: number): boolean {
-    const io = this.#nested ??= new MessageIo(this.#libc);
-    const entry = Int32Array.of(this.fd, PollEvent.IN);
-    const table = new Uint8Array(entry.buffer);
-    if (this.#isClosed || this.#isEnded || (this.#unsent !== null && !this.#sendRest())) return false;
+    const { libc, wake, isStopped } = this.#parts;
+    const io = this.#nested ??= new MessageIo(libc);
+    if (this.#isClosed || this.#isEnded || isStopped()) return false;
+    if (this.#unsent !== null && !this.#sendRest()) return false;
     const bytes = this.session.takeOutput();
     if (this.#isClosed || (bytes !== null && !this.#send(bytes))) return false;
-    if (this.#libc.poll(table, 1n, timeout) <= 0) return false;
+    const table = Int32Array.of(this.fd, PollEvent.IN, wake, PollEvent.IN);
+    if (libc.poll(new Uint8Array(table.buffer), 2n, timeout) <= 0 || isStopped()) return false;
     const length = io.receive(this.fd, this.session.takesDescriptors);
-    if (length <= 0) return length === EAGAIN;
-    this.session.receive(io.input, undefined, length, io.descriptors);
-    return true;
+    if (length > 0 && io.hasLostDescriptors) this.#dropIncomplete(io);
+    else if (length > 0) this.session.receive(io.input, undefined, length, io.descriptors);
+    return length > 0 ? !this.#isClosed : length === EAGAIN;
   }
 }
 

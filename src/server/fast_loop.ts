@@ -14,8 +14,9 @@ import { HELLO_GRACE } from "../../protocol/limits.ts";
 import { type Libc, POLL_ENTRY_BYTES, PollEvent } from "../platform/libc.ts";
 import { MessageIo } from "../platform/message_io.ts";
 import type { ByteSession } from "./byte_session.ts";
-import { FastLink } from "./fast_link.ts";
+import { FastLink, type LinkParts } from "./fast_link.ts";
 import type { Log } from "./rpc_session.ts";
+import { ListenError } from "./socket_file.ts";
 import { MAX_CONNECTIONS } from "./turns.ts";
 
 /** A listening socket and what speaks on its connections. */
@@ -64,10 +65,8 @@ const ANSWERS = 3;
 /** Drives sessions over sockets, in the thread that calls {@linkcode FastLoop.run}. */
 export class FastLoop {
   readonly #libc: Libc;
-  readonly #io: MessageIo;
+  readonly #parts: LinkParts;
   readonly #listeners: readonly FastListener[];
-  readonly #wake: number;
-  readonly #isStopped: () => boolean;
   readonly #log: Log;
   readonly #maxConnections: number;
   readonly #helloGrace: number;
@@ -79,8 +78,10 @@ export class FastLoop {
   #next = 0;
   #lastId = 0;
   #isStopping = false;
-  /** Until when nobody is accepted, milliseconds. */
+  /** Until when nobody is accepted, milliseconds; 0: no pause. */
   #acceptPause = 0;
+  /** Listeners that will never accept again. */
+  readonly #deaf = new Set<FastListener>();
 
   /** The poll table: the eventfd, the listeners, the links. Rebuilt each time: it is short. */
   readonly #table: Uint8Array<ArrayBuffer>;
@@ -95,12 +96,11 @@ export class FastLoop {
    * @param options Listeners, eventfd, log, caps.
    */
   constructor(libc: Libc, options: FastLoopOptions) {
+    const { wake, isStopped, log = () => {} } = options;
     this.#libc = libc;
-    this.#io = new MessageIo(libc);
+    this.#parts = { libc, io: new MessageIo(libc), wake, isStopped, log };
     this.#listeners = options.listeners;
-    this.#wake = options.wake;
-    this.#isStopped = options.isStopped;
-    this.#log = options.log ?? (() => {});
+    this.#log = log;
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
     this.#helloGrace = options.helloGrace ?? HELLO_GRACE;
     const entries = 1 + this.#listeners.length + this.#maxConnections;
@@ -112,15 +112,22 @@ export class FastLoop {
   /**
    * Runs until it is stopped: no more connections then, what was answered is sent, everything is closed.
    *
+   * @throws {ListenError} If no listener accepts any more; the connections that there were have ended by themselves.
    * @throws {Error} If `poll` fails, for no reason that a peer could give.
    */
   run(): void {
     try {
-      while (!this.#isStopping || this.#links.length > 0) this.#round();
+      while (!this.#isStopping && !this.#isDeaf || this.#links.length > 0) this.#round();
     } finally {
       for (const link of this.#links) link.close();
-      this.#io[Symbol.dispose]();
+      this.#parts.io[Symbol.dispose]();
     }
+    if (!this.#isStopping) throw new ListenError("Nobody can connect any more: the listening socket is lost");
+  }
+
+  /** Whether nobody can come any more. */
+  get #isDeaf(): boolean {
+    return this.#deaf.size === this.#listeners.length;
   }
 
   /** Waits for something to happen and sees to it. */
@@ -141,11 +148,11 @@ export class FastLoop {
   // ---- what to wait for
 
   #fillTable(): void {
-    this.#setEntry(0, this.#wake, PollEvent.IN);
+    this.#setEntry(0, this.#parts.wake, PollEvent.IN);
     const isAccepting = !this.#isStopping && this.#acceptPause === 0;
     let entry = 1;
     for (const listener of this.#listeners) {
-      this.#setEntry(entry++, isAccepting ? listener.fd : -1, PollEvent.IN);
+      this.#setEntry(entry++, isAccepting && !this.#deaf.has(listener) ? listener.fd : -1, PollEvent.IN);
     }
     for (const link of this.#links) this.#setEntry(entry++, link.fd, link.wantedEvents);
     if (entry !== this.#count) {
@@ -176,7 +183,7 @@ export class FastLoop {
       if (link.session.isStalled && !link.isBlocked) return 0;
       if (link.deadline < deadline) deadline = link.deadline;
     }
-    return deadline === NEVER ? FOR_EVER : Math.max(0, deadline - Date.now());
+    return deadline === NEVER ? FOR_EVER : Math.ceil(Math.max(0, deadline - performance.now()));
   }
 
   // ---- connections that have something to say
@@ -209,18 +216,28 @@ export class FastLoop {
     return true;
   }
 
-  /** One link that has messages left over has another turn. */
+  /** Who has messages left over has another turn: the link that drives the device, and one other. */
   #goOn(): void {
-    const count = this.#links.length;
+    const links = this.#links;
+    const count = links.length;
+    for (let index = 0; index < count; index++) {
+      if (links[index]!.session.isVmm) this.#giveTurn(links[index]!);
+    }
     for (let step = 0; step < count; step++) {
       const index = (this.#next + step) % count;
-      const link = this.#links[index]!;
-      if (!link.session.isStalled || link.isBlocked) continue;
-      link.goOn();
-      this.#flushWoken();
+      const link = links[index]!;
+      if (link.session.isVmm || !this.#giveTurn(link)) continue;
       this.#next = (index + 1) % count;
       return;
     }
+  }
+
+  /** Another turn for a link, if it has something to do in it. @returns Whether it has. */
+  #giveTurn(link: FastLink): boolean {
+    if (link.isClosed || link.isBlocked || !link.session.isStalled) return false;
+    link.goOn();
+    this.#flushWoken();
+    return true;
   }
 
   /** Sends what sessions were given to say by others. */
@@ -232,8 +249,18 @@ export class FastLoop {
 
   #acceptAll(): void {
     for (let index = 0; index < this.#listeners.length; index++) {
-      if (this.#answersOf(1 + index) !== 0) this.#accept(this.#listeners[index]!);
+      const answers = this.#answersOf(1 + index);
+      if ((answers & PollEvent.IN) !== 0) this.#accept(this.#listeners[index]!);
+      if ((answers & (PollEvent.HUP | PollEvent.ERR | PollEvent.NVAL)) !== 0) {
+        this.#lose(this.#listeners[index]!);
+      }
     }
+  }
+
+  /** A listener was shut down by whoever else has it. */
+  #lose(listener: FastListener): void {
+    this.#deaf.add(listener);
+    this.#log("error", "the listening socket is lost", { listener: listener.name });
   }
 
   #accept(listener: FastListener): void {
@@ -241,14 +268,14 @@ export class FastLoop {
     if (fd < 0) {
       if (fd === EAGAIN || fd === EINTR || fd === ECONNABORTED) return;
       this.#log("error", "cannot accept a connection", { listener: listener.name, errno: -fd });
-      this.#acceptPause = Date.now() + ACCEPT_PAUSE;
+      this.#acceptPause = performance.now() + ACCEPT_PAUSE;
       return;
     }
     if (this.#links.length >= this.#maxConnections) return this.#refuse(listener, fd);
     const id = ++this.#lastId;
     this.#log("debug", "connected", { session: id, listener: listener.name });
-    const link = new FastLink(this.#libc, this.#io, fd, id, listener.makeSession(id), this.#log);
-    link.helloBy(Date.now() + this.#helloGrace);
+    const helloDeadline = performance.now() + this.#helloGrace;
+    const link = new FastLink(this.#parts, fd, id, listener.makeSession(id), helloDeadline);
     link.onWoken = () => this.#woken.push(link);
     this.#links.push(link);
   }
@@ -257,38 +284,35 @@ export class FastLoop {
     this.#log("warn", "connection refused: too many", { connections: this.#links.length });
     const text = listener.refusal(this.#links.length);
     if (text !== null) {
-      this.#io.output.set(text);
-      this.#io.send(fd, text.length);
+      this.#parts.io.output.set(text);
+      this.#parts.io.send(fd, text.length);
     }
     this.#libc.close(fd);
   }
 
   /** Another thread has something to say. */
   #awaken(): void {
-    this.#libc.clearEvent(this.#wake);
-    if (this.#isStopping || !this.#isStopped()) return;
+    this.#libc.clearEvent(this.#parts.wake);
+    if (this.#isStopping || !this.#parts.isStopped()) return;
     this.#isStopping = true;
     for (const link of this.#links) link.stop();
   }
 
   /** Sees to deadlines that have passed. */
   #expire(): void {
-    let now = 0;
-    if (this.#acceptPause !== 0) {
-      now = Date.now();
-      if (now >= this.#acceptPause) this.#acceptPause = 0;
-    }
+    if (this.#acceptPause !== 0 && performance.now() >= this.#acceptPause) this.#acceptPause = 0;
     for (const link of this.#links) {
-      if (link.deadline === NEVER) continue;
-      now ||= Date.now();
-      if (now >= link.deadline) link.expire();
+      const { deadline } = link;
+      if (deadline !== NEVER && !link.isClosed && performance.now() >= deadline) link.expire();
     }
   }
 
   #forgetClosed(): void {
     if (!this.#links.some(isClosed)) return;
+    const gone = this.#links.slice(0, this.#next).filter(isClosed).length;
     this.#links = this.#links.filter((link) => !link.isClosed);
-    this.#next = 0;
+    // Whose turn was next still is.
+    this.#next = this.#links.length === 0 ? 0 : (this.#next - gone) % this.#links.length;
   }
 }
 

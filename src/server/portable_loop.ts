@@ -12,7 +12,7 @@ import type { Connection, Listener } from "./listener.ts";
 import { ListenError } from "./socket_file.ts";
 import { refusal } from "./refusal.ts";
 import type { Log } from "./rpc_session.ts";
-import { DRAIN_GRACE, MAX_CONNECTIONS, TimedTurn, TurnQueue } from "./turns.ts";
+import { DRAIN_GRACE, ENDED_GRACE, MAX_CONNECTIONS, TimedTurn, TurnQueue } from "./turns.ts";
 
 /** Options of {@linkcode serve}. */
 export interface ServeOptions {
@@ -159,6 +159,7 @@ class Link {
   #isEnded = false;
   #isClosed = false;
   #drainTimer: ReturnType<typeof setTimeout> | undefined;
+  #drainGrace = Infinity;
 
   constructor(connection: Connection, session: ByteSession, turns: TurnQueue, turn: TimedTurn) {
     this.#connection = connection;
@@ -182,7 +183,7 @@ class Link {
         while (!session.wantsInput && this.#isFlushing && !session.isClosing) await this.#flushed;
       }
       if (session.isGivenUp) return;
-      if (session.isClosing) this.#limitDrain();
+      this.#limitDrain(session.isClosing ? DRAIN_GRACE : ENDED_GRACE);
       this.#isEnded = true;
       session.end();
       this.#flush();
@@ -196,7 +197,7 @@ class Link {
   stop(): void {
     this.#session.close();
     this.#flush();
-    this.#limitDrain();
+    this.#limitDrain(DRAIN_GRACE);
     this.#flushed.finally(() => this.close()).catch(() => {});
   }
 
@@ -216,9 +217,12 @@ class Link {
   }
 
   /** Closes the connection in a while, whether the peer has read what it was sent or not. */
-  #limitDrain(): void {
-    if (this.#isClosed) return;
-    this.#drainTimer ??= setTimeout(() => this.close(), DRAIN_GRACE);
+  #limitDrain(grace: number): void {
+    // Only ever earlier: a stopping device does not wait for who was given more time.
+    if (this.#isClosed || grace >= this.#drainGrace) return;
+    this.#drainGrace = grace;
+    clearTimeout(this.#drainTimer);
+    this.#drainTimer = setTimeout(() => this.close(), grace);
   }
 
   /** Another session's call, or a timer, made output for this one. */
@@ -249,7 +253,7 @@ class Link {
           continue;
         }
         // A peer that stopped sending may take its time to read, one that broke the stream may not.
-        if (session.isClosing && !this.#isEnded) this.#limitDrain();
+        if (session.isClosing && !this.#isEnded) this.#limitDrain(DRAIN_GRACE);
         for (let sent = 0; sent < bytes.length;) {
           sent += await this.#connection.write(sent === 0 ? bytes : bytes.subarray(sent));
         }

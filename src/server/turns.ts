@@ -17,6 +17,8 @@ import type { Turn } from "./byte_session.ts";
 export const MAX_CONNECTIONS = 64;
 /** How long a peer may take to read what was answered before this end closed, milliseconds; with the rest under 1 s. */
 export const DRAIN_GRACE = 500;
+/** How long a peer that stopped sending may take to read its answers, milliseconds; it holds a place all the while. */
+export const ENDED_GRACE = 60_000;
 /** Length of a turn, milliseconds: some ten thousand stores, and too little to be felt by a signal or another peer. */
 export const TURN_TIME = 10;
 /** A message this long is a costly one, milliseconds; nothing shorter shows on a clock of whole milliseconds. */

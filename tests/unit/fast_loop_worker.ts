@@ -27,6 +27,10 @@ scope.onmessage = ({ data: { fd, wake, stop, options } }) => {
   const makeSession = (id: number) => new RpcSession(service, { id });
   const listeners = [{ name: "test", fd, makeSession, refusal }];
   const isStopped = () => Atomics.load(stop, 0) !== 0;
-  new FastLoop(loadLibc(), { listeners, wake, isStopped, ...options }).run();
-  scope.postMessage(service.end);
+  try {
+    new FastLoop(loadLibc(), { listeners, wake, isStopped, ...options }).run();
+    scope.postMessage(service.end);
+  } catch (error) {
+    scope.postMessage(error instanceof Error ? error.message : String(error));
+  }
 };

@@ -136,11 +136,32 @@ export function testLoop(name: string, start: (options?: LoopOptions) => Promise
   Deno.test(`${name} hangs up on a VMM that does not read its notifications`, async () => {
     await using device = await start();
     using deaf = await device.dial();
-    await writeAll(deaf, concat(HELLO, encode([2, "reset", []])));
+    await writeAll(deaf, concat(HELLO, encode([0, 1, "tree", [1]])));
     await using observer = await device.connect();
     await until(async () => await stat(observer, "vmm") === 0);
     await using vmm = await device.connect({ role: "vmm" });
     assertEquals(vmm.hello.role, "vmm");
+  });
+
+  Deno.test(`${name} hangs up on such a VMM also when it has not read its answers`, async () => {
+    await using device = await start();
+    using deaf = await device.dial();
+    const answers = Array.from({ length: 10 }, () => encode([0, 1, "mem_read", [0, 100_000]]));
+    await writeAll(deaf, concat(HELLO, ...answers));
+    await using observer = await device.connect();
+    await until(async () => await stat(observer, "vmm") === 1);
+    await observer.call("tree", 1);
+    await until(async () => await stat(observer, "vmm") === 0);
+  });
+
+  Deno.test(`${name} gives a peer that stopped sending time to read, whenever it said hello`, async () => {
+    await using device = await start({ helloGrace: 50 });
+    using conn = await device.dial();
+    const answers = Array.from({ length: 10 }, () => encode([0, 1, "mem_read", [0, 100_000]]));
+    await writeAll(conn, concat(HELLO, ...answers));
+    await conn.closeWrite();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assertEquals(messagesIn(await readAll(conn)).length, 11);
   });
 
   Deno.test(`${name} refuses connections above the cap and takes the next when one has gone`, async () => {

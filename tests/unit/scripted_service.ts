@@ -4,8 +4,8 @@ import { FakeService } from "./protocol_fake.ts";
 import type { LoopEnd } from "./loop_habits.ts";
 
 /**
- * `stats` tells who is there, `state` takes 4 ms, `tree` sends the VMM an `irq`, `reset` sends it more than it is allowed
- * to leave unread, `page_wrote` has a bug.
+ * `stats` tells who is there, `state` takes 4 ms, `tree` of 0 sends the VMM an `irq`, `tree` of 1 sends it more than it is
+ * allowed to leave unread, `page_wrote` has a bug.
  */
 export class ScriptedService extends FakeService {
   #states = 0;
@@ -17,12 +17,10 @@ export class ScriptedService extends FakeService {
       return { peer: peer.id, peers: this.peers.size, vmm: this.vmm !== null ? 1 : 0, states: this.#states };
     });
     this.overrides.set("state", () => (this.#states++, work(4), {}));
-    this.overrides.set("tree", () => {
-      this.vmm?.notify("irq", [5]);
+    this.overrides.set("tree", (_peer, [mm]) => {
+      if (mm === 0) this.vmm?.notify("irq", [5]);
+      for (let i = 0; i < 2_000_000 && mm === 1; i++) this.vmm?.notify("page_track", [2 ** 33 + i, true]);
       return {};
-    });
-    this.overrides.set("reset", () => {
-      for (let frame = 0; frame < 2_000_000; frame++) this.vmm?.notify("page_track", [2 ** 33 + frame, true]);
     });
     this.overrides.set("page_wrote", () => {
       throw new TypeError("bug");
