@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """A second client of the vgtt protocol: builds a 4-level page table in guest RAM and lets the device shadow it.
 
-Usage: client.py SOCKET      Needs the msgpack package (Debian: python3-msgpack).
+Usage: client.py SOCKET            builds the table
+       client.py --observe SOCKET  only looks, at whatever guest the device serves
+Needs the msgpack package (Debian: python3-msgpack).
 """
+import json
 import socket
 import struct
 import sys
@@ -10,7 +13,7 @@ import sys
 import msgpack
 
 device = socket.socket(socket.AF_UNIX)
-device.connect(sys.argv[1])
+device.connect(sys.argv[-1])
 replies = msgpack.Unpacker(raw=False)
 
 
@@ -28,7 +31,14 @@ def call(method, *params, call_id=iter(range(2**32))):
         replies.feed(device.recv(65536) or sys.exit("the device closed the connection"))
 
 
-print("connected to", call("hello", {"protocol": 1, "role": "vmm", "client": "client.py"})["server"])
+role = "observer" if "--observe" in sys.argv else "vmm"
+print("connected to", call("hello", {"protocol": 1, "role": role, "client": "client.py"})["server"])
+if role == "observer":
+    state = call("state")
+    print(json.dumps({"stats": call("stats"), "state": state}, indent=1))
+    for mm, level, *_ in state["mms"]:
+        print(f"tables of mm {mm}, level {level}:", json.dumps(call("tree", mm)))
+    sys.exit()
 print("RAM:", call("ram_map", {"gpa": 0, "size": 2 << 20}))
 # PML4 at 0x10000, PDP at 0x11000, PDE at 0x12000, PTE at 0x13000; page 0 of the space is guest frame 0x64.
 for table, entry in [(0x10000, 0x11003), (0x11000, 0x12003), (0x12000, 0x13003), (0x13000, 0x64003)]:

@@ -45,7 +45,7 @@ export async function demo(args: readonly string[]): Promise<number> {
     return result.check.wrong > 0 ? EXIT_FAILED : EXIT_OK;
   } catch (error) {
     if (!(error instanceof ListenError)) throw error;
-    say(`${error.message}\nIs another demo running?`);
+    say(error.message.includes("in use") ? `${error.message}\nIs another demo running?` : error.message);
     return EXIT_FAILED;
   }
 }

@@ -10,6 +10,7 @@ import { replayFile, type ReplayResult } from "../replay/replay_file.ts";
 import { OwnDevice } from "./own_device.ts";
 import { print } from "./terminal.ts";
 import { EXIT_FAILED, EXIT_OK, UsageError } from "./usage.ts";
+import { userPath } from "./user_path.ts";
 
 const REPLAY_USAGE = `Usage: deno task replay [--socket-path PATH] [--json] FILE…
 
@@ -76,16 +77,10 @@ async function playAll(socket: string, files: readonly string[]): Promise<FileOu
 
 async function play(socket: string, file: string): Promise<FileOutcome> {
   try {
-    return { file, result: await replayFile(socket, resolve(file)), error: null };
+    return { file, result: await replayFile(socket, userPath(file)), error: null };
   } catch (error) {
     return { file, result: null, error: explain(error, socket) };
   }
-}
-
-/** A path as the user meant it: `deno task` changes to the project's folder first. */
-function resolve(file: string): string {
-  const folder = Deno.env.get("INIT_CWD");
-  return file.startsWith("/") || folder === undefined ? file : `${folder}/${file}`;
 }
 
 function explain(error: unknown, socket: string): string {

@@ -5,7 +5,7 @@
  */
 
 import { PROTOCOL_VERSION } from "../../protocol/limits.ts";
-import { loadLibc } from "../platform/libc.ts";
+import { loadLibc, OpenFlag } from "../platform/libc.ts";
 import { DeviceService, SERVER_NAME } from "../server/device_service.ts";
 import { adoptListening, listenByLibc, type ListeningSocket } from "../server/fast_listener.ts";
 import { listenInherited } from "../server/inherited_listener.ts";
@@ -24,7 +24,7 @@ import { EXIT_FAILED, EXIT_OK, UsageError } from "./usage.ts";
 const CAPABILITIES = {
   type: "gpu",
   server: SERVER_NAME,
-  features: ["messagepack-rpc", "vfio-user", "oos", "debug"],
+  features: ["messagepack-rpc", "oos", "debug"],
   protocol: PROTOCOL_VERSION,
 };
 
@@ -32,14 +32,12 @@ const CAPABILITIES = {
 export async function start(args: readonly string[]): Promise<number> {
   const options = parseStartOptions(args, defaultSocketPath);
   if (options.print === "help") print(START_USAGE);
-  if (options.print === "capabilities") print(JSON.stringify(CAPABILITIES));
+  if (options.print === "capabilities") print(JSON.stringify(capabilities()));
   if (options.print !== null) return EXIT_OK;
 
   checkVgpu(options);
   try {
-    const serving = Deno.permissions.querySync({ name: "ffi" }).state === "granted"
-      ? await serveInThread(options)
-      : await servePortably(options);
+    const serving = mayCallLibc() ? await serveInThread(options) : await servePortably(options);
     return await runUntilSignal(serving, options);
   } catch (error) {
     if (!(error instanceof ListenError || error instanceof PidFileError)) throw error;
@@ -50,6 +48,17 @@ export async function start(args: readonly string[]): Promise<number> {
 
 /** How long a message may go on after a signal, milliseconds: longer than the most expensive one takes. */
 const STOP_GRACE = 3000;
+
+/** Whether the C library may be called; without it nothing but MessagePack-RPC is served. */
+function mayCallLibc(): boolean {
+  return Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+}
+
+/** What this program can do as it was started. */
+function capabilities(): object {
+  const features = mayCallLibc() ? [...CAPABILITIES.features, "vfio-user"] : CAPABILITIES.features;
+  return { ...CAPABILITIES, features };
+}
 
 /** A device that listens. */
 interface Serving {
@@ -171,6 +180,12 @@ class PidFile implements Disposable {
   constructor(path: string | null) {
     this.#path = path;
     if (path === null) return;
+    const other = liveProcessIn(path);
+    if (other !== null) {
+      throw new PidFileError(
+        `Cannot write the pid file: ${path} is that of process ${other}, which is running`,
+      );
+    }
     try {
       Deno.writeTextFileSync(path, `${Deno.pid}\n`);
     } catch (error) {
@@ -181,10 +196,27 @@ class PidFile implements Disposable {
   [Symbol.dispose](): void {
     if (this.#path === null) return;
     try {
-      Deno.removeSync(this.#path);
+      if (Deno.readTextFileSync(this.#path) === `${Deno.pid}\n`) Deno.removeSync(this.#path);
     } catch (error) {
       // Somebody tidied up before us.
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     }
   }
+}
+
+/** The process that a pid file names, if it is there and can be seen. */
+function liveProcessIn(path: string): number | null {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch {
+    return null;
+  }
+  const [, pid] = /^(\d{1,10})\n?$/.exec(text) ?? [];
+  if (pid === undefined || !mayCallLibc()) return null;
+  const libc = loadLibc();
+  const fd = libc.open(`/proc/${pid}`, OpenFlag.PATH | OpenFlag.CLOEXEC);
+  if (fd < 0) return null;
+  libc.close(fd);
+  return Number(pid);
 }

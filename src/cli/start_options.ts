@@ -8,6 +8,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { DEFAULT_VGPU, MIB, type VgpuOptions } from "../vgpu/vgpu_options.ts";
 import { type LogOptions, parseLogOptions } from "./log.ts";
 import { UsageError } from "./usage.ts";
+import { userPath } from "./user_path.ts";
 
 /** What `start --help` prints. */
 export const START_USAGE = `Usage: deno task start [OPTION]…
@@ -101,9 +102,16 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
     }
     return typeof value === "string" && print === null ? value : null;
   };
-  const socketPath = text("socket-path");
-  const vfioUserPath = text("vfio-user-path");
+  const path = (name: "socket-path" | "vfio-user-path" | "pid-file") => {
+    const given = text(name);
+    return given === null ? null : userPath(given);
+  };
+  const socketPath = path("socket-path");
+  const vfioUserPath = path("vfio-user-path");
   const fd = text("fd");
+  if (socketPath !== null && socketPath === vfioUserPath) {
+    throw new UsageError("--socket-path and --vfio-user-path need different paths");
+  }
   if (socketPath !== null && fd !== null) throw new UsageError("--socket-path and --fd exclude each other");
   if (fd !== null && text("socket-mode") !== null) {
     throw new UsageError(
@@ -117,7 +125,7 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
     vfioUserPath,
     fd: fd === null ? null : integer("fd", fd),
     socketMode: mode(text("socket-mode") ?? "0600"),
-    pidFile: text("pid-file"),
+    pidFile: path("pid-file"),
     log: parseLogOptions(text("log") ?? ""),
     vgpu: vgpuOptions(text),
     oos: parsed["oos"] === true,

@@ -72,6 +72,7 @@ export async function publishSocket<S extends { close(): void }>(
     }
   } catch (error) {
     if (error instanceof ListenError) throw error;
+    if (error instanceof Deno.errors.NotFound) throw refused(path, "there is no such folder");
     throw refused(path, error instanceof Error ? error.message : String(error));
   }
 }

@@ -52,6 +52,38 @@ Deno.test("start stops on SIGTERM within a second and takes its socket and pid f
   assertStringIncludes(await device.log.rest(), "stopped");
 });
 
+Deno.test("start leaves the pid file of a device that runs alone", async () => {
+  await using folder = new TempFolder();
+  const pidFile = `${folder.path}/pid`;
+  await using device = await DeviceProcess.start("--socket-path", `${folder.path}/a`, "--pid-file", pidFile);
+  const { code, stderr } = await run("start", ["--socket-path", `${folder.path}/b`, "--pid-file", pidFile]);
+  assertEquals(code, 1);
+  assertStringIncludes(stderr, `process ${device.pid}, which is running`);
+  assertEquals([Deno.readTextFileSync(pidFile), folder.names()], [`${device.pid}\n`, ["a", "pid"]]);
+});
+
+Deno.test("start takes over the pid file of a device that died", async () => {
+  await using folder = new TempFolder();
+  const pidFile = `${folder.path}/pid`;
+  const first = await DeviceProcess.start("--socket-path", `${folder.path}/a`, "--pid-file", pidFile);
+  await first.stop("SIGKILL");
+  await first[Symbol.asyncDispose]();
+  await using second = await DeviceProcess.start("--socket-path", `${folder.path}/a`, "--pid-file", pidFile);
+  assertEquals(Deno.readTextFileSync(pidFile), `${second.pid}\n`);
+});
+
+Deno.test("start takes relative paths from where the user is", async () => {
+  await using folder = new TempFolder();
+  await using _device = await DeviceProcess.startIn(
+    folder.path,
+    "--socket-path",
+    "s",
+    "--vfio-user-path",
+    "v",
+  );
+  assertEquals(folder.names(), ["s", "v"]);
+});
+
 Deno.test("start stops on SIGTERM within a second although a client does not read its answers", async () => {
   await using folder = new TempFolder();
   const socket = `${folder.path}/s`;

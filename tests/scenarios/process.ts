@@ -70,8 +70,13 @@ export class DeviceProcess implements AsyncDisposable {
   }
 
   /** Starts a device and waits until it listens. */
-  static async start(...args: readonly string[]): Promise<DeviceProcess> {
-    const device = new DeviceProcess(command("start", args, {}).spawn());
+  static start(...args: readonly string[]): Promise<DeviceProcess> {
+    return DeviceProcess.startIn(ROOT, ...args);
+  }
+
+  /** Starts a device for a user who is in this folder. */
+  static async startIn(folder: string, ...args: readonly string[]): Promise<DeviceProcess> {
+    const device = new DeviceProcess(command("start", args, { INIT_CWD: folder }).spawn());
     await device.listening();
     return device;
   }

@@ -34,6 +34,13 @@ Deno.test({
       assertStringIncludes(text, "device: page_track [16, True]");
       assertStringIncludes(text, "gma 0x123 is gpa 0x64123");
       assertStringIncludes(text, "'agrees': True");
+
+      const looked = await new Deno.Command(PYTHON, {
+        args: ["examples/client.py", "--observe", device.path],
+      }).output();
+      const seen = new TextDecoder().decode(looked.stdout);
+      assertEquals([looked.code, new TextDecoder().decode(looked.stderr)], [0, ""]);
+      assertStringIncludes(seen, '"bar0Reads":');
     } finally {
       await Deno.remove(folder, { recursive: true });
     }

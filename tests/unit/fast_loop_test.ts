@@ -126,7 +126,11 @@ Deno.test("listenByLibc() refuses a socket that is in use, and takes a stale one
   second.close();
   second.close();
   assertEquals([...Deno.readDirSync(folder.path)], []);
-  await assertRejects(() => listenByLibc(libc, `${folder.path}/missing/s`), ListenError, "No such file");
+  await assertRejects(
+    () => listenByLibc(libc, `${folder.path}/missing/s`),
+    ListenError,
+    "there is no such folder",
+  );
 });
 
 Deno.test("adoptListening() takes a listening socket and nothing else", async () => {

@@ -94,7 +94,7 @@ Deno.test("listenUnix() refuses paths that cannot be a socket's with the reason"
   await assertRejects(() => listenUnix(long), ListenError, `the path has ${long.length} bytes`);
   await assertRejects(() => listenUnix(""), ListenError, "no path");
   await assertRejects(() => listenUnix("a\0b"), ListenError, "no path");
-  await assertRejects(() => listenUnix(`${folder.path}/missing/s`), ListenError, "No such file");
+  await assertRejects(() => listenUnix(`${folder.path}/missing/s`), ListenError, "there is no such folder");
 });
 
 Deno.test("listenUnix() counts a path's bytes, not its characters", async () => {
