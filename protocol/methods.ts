@@ -265,7 +265,7 @@ export const METHODS = {
     "debug",
     [param("config", mapOf(value))],
     nil,
-    "A fresh engine with this configuration, not yet initialised.",
+    "A fresh engine with this configuration, not yet initialised. EBUSY while another VMM drives the device.",
   ),
   debug_inject: method(
     "debug",

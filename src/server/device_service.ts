@@ -84,10 +84,18 @@ export class DeviceService implements RpcService {
   }
 
   /** See {@linkcode RpcService.call}. */
-  call(_peer: RpcPeer, method: MethodName, params: readonly unknown[]): unknown {
+  call(peer: RpcPeer, method: MethodName, params: readonly unknown[]): unknown {
     const handler = this.#handlers.get(method);
     if (handler === undefined) throw new RpcError("ENOSYS", `${method} is not implemented`);
+    if (method === "debug_init") this.#checkMayReplace(peer);
     return handler(...params as readonly never[]);
+  }
+
+  /** A device and its RAM may be taken from under the VMM that drives it by nobody but that. */
+  #checkMayReplace(peer: RpcPeer): void {
+    const { vmm } = this.#served;
+    if (vmm === null || vmm === this.#vmms.get(peer)) return;
+    throw new RpcError("EBUSY", "debug_init: another VMM drives this device: wait until it has gone");
   }
 
   /** See {@linkcode RpcService.close}. */

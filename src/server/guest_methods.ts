@@ -44,8 +44,13 @@ export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
         if (!isAccess(region, offset, size)) throw noAccess(region, offset, size);
       }
       const { vgpu } = served.device;
-      for (const [offset, size, stored] of writes) {
-        vgpu.write(region, offset, size, lowLane(stored), highLane(stored));
+      vgpu.beginBatch();
+      try {
+        for (const [offset, size, stored] of writes) {
+          vgpu.write(region, offset, size, lowLane(stored), highLane(stored));
+        }
+      } finally {
+        vgpu.endBatch();
       }
     },
     ram_map(options) {

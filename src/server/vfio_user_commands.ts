@@ -3,8 +3,10 @@ import {
   Errno,
   getU32,
   HeaderFlag,
+  Irq,
   MAX_MESSAGE_FDS,
   RegionAccess,
+  SetIrqs,
 } from "../../protocol/vfio_user.ts";
 import { REGION_BAR0, type Vgpu } from "../vgpu/vgpu.ts";
 import type { Descriptors } from "./descriptors.ts";
@@ -126,8 +128,10 @@ export class VfioUserCommands {
     const hasEventfd = message.fds.length > 0;
     const errno = this.#irqs.set(message);
     if (errno !== OK) return errno;
-    // What became due before there was an eventfd has not been heard.
-    if (hasEventfd) this.#vgpu.interrupts.resend();
+    // A message that was sent before there was this eventfd may not have been heard. The line, a level, was told by
+    // `VfioUserIrqs`, and is not told again by this: it has masked itself.
+    const index = getU32(message.bytes, message.payload + SetIrqs.INDEX);
+    if (hasEventfd && index === Irq.MSI) this.#vgpu.interrupts.resend();
     this.#acknowledge(message);
     return OK;
   }

@@ -4,8 +4,12 @@
  * When it may be asked. A VMM whose virtual CPU waits for an answer of ours cannot answer us: it stalls for seconds, and
  * the guest reads nonsense. So memory is asked for only while a posted message is being handled, for which nobody
  * waits; and as soon as something arrives that wants an answer and cannot be answered out of order, the question is
- * given up and the access fails. A late answer is dropped by its id. A VMM that does not answer in time is not asked
- * again: cloud-hypervisor never does.
+ * given up and the access fails. A late answer is dropped by its id.
+ *
+ * For how long. One posted store may announce a tree of thousands of tables, and the device serves nobody else while it
+ * waits: so all questions of one message share one second, after which its accesses fail without asking. The next message
+ * has its own. A VMM that leaves a question unanswered for a whole second is not asked again: cloud-hypervisor never
+ * answers.
  *
  * Bus mastering. A VMM refuses such messages unless the guest has set its command register's bit, so they are not sent
  * without. *Shared* RAM is not subject to the bit here, because nothing that reaches it is the device's own doing: page
@@ -28,7 +32,10 @@ import type { RemoteMemory } from "../memory/ram_map.ts";
 import type { VfioUserMessage } from "./vfio_user_message.ts";
 import type { VfioUserOutput } from "./vfio_user_output.ts";
 
-/** How long one access may take, milliseconds. */
+/**
+ * How long one message of the peer's may wait for answers, milliseconds: from its first question on. Long for a VMM that
+ * is merely busy, and short for everybody else who waits for the device.
+ */
 export const DMA_TIMEOUT = 1000;
 /** Questions whose answers are still to come: after so many, something is wrong with the peer. */
 const MAX_LATE = 64;
@@ -39,8 +46,10 @@ export interface DmaLink {
   mayAsk(): boolean;
   /** Looks at what has come and was not handled; may end the wait by {@linkcode VfioUserDma.giveUp}. */
   lookAhead(): void;
-  /** Lets more come, for so many milliseconds at most. @returns Whether it is worth to go on waiting. */
+  /** Lets more come, for so many whole milliseconds at most. @returns Whether it is worth to go on waiting. */
   pump(timeout: number): boolean;
+  /** The peer will not be asked again, because it `reason`. Called once. */
+  wentDeaf(reason: string): void;
 }
 
 const IDLE = 0;
@@ -64,6 +73,8 @@ export class VfioUserDma implements RemoteMemory {
   #gpa = 0;
   #into: Uint8Array | null = null;
   #isDeaf = false;
+  /** When the questions of the message that is being handled end; `Infinity`: it has asked nothing yet. */
+  #deadline = Infinity;
 
   /**
    * @param output Where questions go.
@@ -81,10 +92,15 @@ export class VfioUserDma implements RemoteMemory {
     return this.#state === WAITING;
   }
 
+  /** Another message of the peer's is being handled: it has a time of its own to ask in. */
+  beginMessage(): void {
+    this.#deadline = Infinity;
+  }
+
   /** See {@linkcode RemoteMemory.read}. */
   read(gpa: number, out: Uint8Array): boolean {
     const { maxTransfer } = this;
-    if (out.length <= maxTransfer) return this.#exchange(Command.DMA_READ, gpa, out, this.#deadline());
+    if (out.length <= maxTransfer) return this.#exchange(Command.DMA_READ, gpa, out);
     const whole = new Uint8Array(out.length); // `out` must be untouched if a later part fails
     const isRead = this.#eachPart(Command.DMA_READ, gpa, whole);
     if (isRead) out.set(whole);
@@ -123,40 +139,51 @@ export class VfioUserDma implements RemoteMemory {
     if (this.#state === WAITING) this.#state = IDLE;
   }
 
-  #deadline(): number {
-    return this.#now() + DMA_TIMEOUT;
-  }
-
   #eachPart(command: number, gpa: number, bytes: Uint8Array): boolean {
-    const deadline = this.#deadline();
     for (let done = 0; done < bytes.length; done += this.maxTransfer) {
       const part = bytes.subarray(done, done + this.maxTransfer);
-      if (!this.#exchange(command, gpa + done, part, deadline)) return false;
+      if (!this.#exchange(command, gpa + done, part)) return false;
     }
     return true;
   }
 
   /** Asks once and waits for the answer. @returns Whether it came and was no error. */
-  #exchange(command: number, gpa: number, bytes: Uint8Array, deadline: number): boolean {
+  #exchange(command: number, gpa: number, bytes: Uint8Array): boolean {
     if (this.#state !== IDLE || this.#isDeaf || !this.#link.mayAsk()) return false;
+    const isFirst = this.#deadline === Infinity;
+    if (!isFirst && this.#now() >= this.#deadline) return false;
     this.#state = WAITING;
     this.#id = this.#nextId();
     this.#command = command;
     this.#gpa = gpa;
     this.#into = command === Command.DMA_READ ? bytes : null;
     this.#link.lookAhead();
-    if (this.#state === WAITING) this.#ask(bytes);
-    while (this.#state === WAITING) {
-      const left = deadline - this.#now();
-      const goesOn = left > 0 && this.#link.pump(left);
-      if (goesOn || this.#state !== WAITING) continue;
-      this.#state = IDLE;
-      if (this.#now() >= deadline) this.#isDeaf = true;
+    if (this.#state === WAITING) {
+      if (isFirst) this.#deadline = this.#now() + DMA_TIMEOUT;
+      this.#ask(bytes);
+      this.#wait(isFirst);
     }
     const isDone = this.#state === ANSWERED;
     this.#state = IDLE;
     this.#into = null;
     return isDone;
+  }
+
+  /** @param isFirst Whether this question has all of the message's time: only then its end says that nobody answers. */
+  #wait(isFirst: boolean): void {
+    while (this.#state === WAITING) {
+      const left = this.#deadline - this.#now();
+      const goesOn = left > 0 && this.#link.pump(Math.ceil(left));
+      if (goesOn || this.#state !== WAITING) continue;
+      this.#state = IDLE;
+      if (isFirst && this.#now() >= this.#deadline) this.#goDeaf("does not answer");
+    }
+  }
+
+  #goDeaf(reason: string): void {
+    if (this.#isDeaf) return;
+    this.#isDeaf = true;
+    this.#link.wentDeaf(reason);
   }
 
   #ask(bytes: Uint8Array): void {
@@ -168,7 +195,7 @@ export class VfioUserDma implements RemoteMemory {
     putU64(out, at + DmaAccess.COUNT, bytes.length);
     if (data > 0) out.set(bytes, at + DmaAccess.DATA);
     this.#late.add(this.#id);
-    if (this.#late.size > MAX_LATE) this.#isDeaf = true;
+    if (this.#late.size > MAX_LATE) this.#goDeaf("leaves too many questions without an answer");
   }
 
   #copy({ bytes, payload, length }: VfioUserMessage): boolean {

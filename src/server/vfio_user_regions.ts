@@ -67,7 +67,8 @@ export class VfioUserRegions {
     if (message.length !== RegionAccess.BYTES + count || !isWithin(region, offset, count)) {
       return Errno.EINVAL;
     }
-    store(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
+    if (count > MAX_NATURAL) storeLong(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
+    else store(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
     if (!message.isPosted) this.#reply(message, RegionAccess.BYTES);
     return OK;
   }
@@ -82,16 +83,7 @@ export class VfioUserRegions {
     if (message.length < WriteMulti.BYTES) return Errno.EINVAL;
     const count = getU64(bytes, payload + WriteMulti.COUNT);
     if (message.length !== WriteMulti.BYTES + count * WriteMulti.ENTRY_BYTES) return Errno.EINVAL;
-    let done = 0;
-    for (let index = 0; index < count; index++) {
-      const entry = payload + WriteMulti.ENTRIES + index * WriteMulti.ENTRY_BYTES;
-      const offset = getU64(bytes, entry + RegionAccess.OFFSET);
-      const region = getU32(bytes, entry + RegionAccess.REGION);
-      const length = getU32(bytes, entry + RegionAccess.COUNT);
-      if (length > MAX_NATURAL || !isWithin(region, offset, length)) continue;
-      store(vgpu, region, offset, length, bytes, entry + WriteMulti.ENTRY_DATA);
-      done++;
-    }
+    const done = storeEach(vgpu, count, bytes, payload + WriteMulti.ENTRIES);
     this.#refused += count - done;
     if (message.isPosted) return OK;
     const at = this.#output.message(message.id, message.command, HeaderFlag.REPLY, WriteMulti.BYTES);
@@ -117,6 +109,43 @@ export class VfioUserRegions {
       for (let i = 0; i < size; i++) out[at + done + i] = (i < 4 ? value[0]! : value[1]!) >>> (8 * (i & 3));
       done += size;
     }
+  }
+}
+
+/** The stores of a `REGION_WRITE_MULTI`, as one batch. @returns How many of them some region has. */
+function storeEach(vgpu: Vgpu, count: number, bytes: Uint8Array, entries: number): number {
+  let done = 0;
+  vgpu.beginBatch();
+  try {
+    for (let index = 0; index < count; index++) {
+      const entry = entries + index * WriteMulti.ENTRY_BYTES;
+      const offset = getU64(bytes, entry + RegionAccess.OFFSET);
+      const region = getU32(bytes, entry + RegionAccess.REGION);
+      const length = getU32(bytes, entry + RegionAccess.COUNT);
+      if (length > MAX_NATURAL || !isWithin(region, offset, length)) continue;
+      store(vgpu, region, offset, length, bytes, entry + WriteMulti.ENTRY_DATA);
+      done++;
+    }
+  } finally {
+    vgpu.endBatch();
+  }
+  return done;
+}
+
+/** One store that is many of the device's, as one batch. */
+function storeLong(
+  vgpu: Vgpu,
+  region: number,
+  offset: number,
+  count: number,
+  bytes: Uint8Array,
+  at: number,
+): void {
+  vgpu.beginBatch();
+  try {
+    store(vgpu, region, offset, count, bytes, at);
+  } finally {
+    vgpu.endBatch();
   }
 }
 

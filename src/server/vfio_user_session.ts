@@ -45,7 +45,7 @@ export interface VfioUserSessionOptions {
   readonly descriptors: Descriptors;
   /** Where diagnostics go; default: nowhere. */
   readonly log?: Log;
-  /** The time, milliseconds, by which answers of the peer are late; default `Date.now`. */
+  /** The time, milliseconds, by which answers of the peer are late; default `performance.now`, which nobody can set. */
   readonly now?: () => number;
 }
 
@@ -116,7 +116,7 @@ export class VfioUserSession implements PumpingSession, Vmm {
    * @param options Its number, what can be done with descriptors, log.
    */
   constructor(served: ServedDevice, options: VfioUserSessionOptions) {
-    const { id, descriptors, log = () => {}, now = Date.now } = options;
+    const { id, descriptors, log = () => {}, now = () => performance.now() } = options;
     this.id = id;
     this.#served = served;
     this.#descriptors = descriptors;
@@ -126,6 +126,9 @@ export class VfioUserSession implements PumpingSession, Vmm {
       mayAsk: () => this.#mayAsk(),
       lookAhead: () => this.#lookAhead(),
       pump: (timeout) => this.pump?.(timeout) ?? false,
+      wentDeaf: (reason) => {
+        this.#log("warn", `the VMM ${reason}: it is not asked for guest memory again`, { session: id });
+      },
     }, now);
     this.#commands = new VfioUserCommands({ served, descriptors, output, dma: this.#dma, log, session: id });
   }
@@ -245,6 +248,7 @@ export class VfioUserSession implements PumpingSession, Vmm {
         this.#isStalled = true;
         break;
       }
+      this.#dma.beginMessage();
       if (size === MALFORMED) this.#refuseStream();
       else this.#take(this.#message, size);
     }

@@ -5,6 +5,11 @@
  * Where stores are trapped the shadow has seen it already, or will before the next workload, as documented.
  * Where they are not, this is one of the two moments to look (`engine.md` §16); a workload is the other.
  *
+ * To look costs as much as there are tables, and a guest may write these registers thousands of times in one message
+ * of its VMM's. So in a *batch* of stores an invalidation is only noted, and all of them are done at its end. Nothing
+ * in a batch needs them earlier: no store starts a workload, and one that did would bring its own tables up to date
+ * (`submit`); announcing tables reads them; aperture and GTT window go through the GGTT, which is never behind.
+ *
  * @module
  */
 
@@ -45,6 +50,9 @@ export const TLB_REGISTERS: readonly Register<"tlb">[] = [
 export class Tlb implements RegisterBlock {
   readonly #gtt: VgpuGtt;
   readonly #counters: VgpuCounters;
+  #isBatch = false;
+  /** Whether something was invalidated in the batch. */
+  #isDue = false;
 
   /**
    * Registers without state.
@@ -61,6 +69,44 @@ export class Tlb implements RegisterBlock {
   written(): void {
     this.#counters.tlbInvalidations++;
     if (this.#gtt.gvt.tracking === "trapped") return;
+    if (this.#isBatch) this.#isDue = true;
+    else this.#sync();
+  }
+
+  /**
+   * Until {@linkcode endBatch} invalidations are only noted.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { OK } from "../gtt/errno.ts";
+   * import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+   * import { Tlb } from "./tlb.ts";
+   * import { VgpuCounters } from "./vgpu_counters.ts";
+   *
+   * let syncs = 0;
+   * const gtt = { gvt: { tracking: "untracked" }, syncOosPages: () => (syncs++, OK) };
+   * const tlb = new Tlb(gtt as unknown as VgpuGtt, new VgpuCounters());
+   * tlb.beginBatch();
+   * tlb.written();
+   * tlb.written();
+   * assertEquals(syncs, 0);
+   * tlb.endBatch();
+   * assertEquals(syncs, 1);
+   * ```
+   */
+  beginBatch(): void {
+    this.#isBatch = true;
+  }
+
+  /** Does what was noted since {@linkcode beginBatch}, once. */
+  endBatch(): void {
+    const isDue = this.#isDue;
+    this.#isBatch = this.#isDue = false;
+    if (isDue) this.#sync();
+  }
+
+  #sync(): void {
     if (this.#gtt.syncOosPages() !== OK) this.#counters.badTlbInvalidations++;
   }
 }

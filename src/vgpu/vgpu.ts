@@ -96,6 +96,7 @@ export class Vgpu {
   /** Region 0. */
   readonly bar0: Bar0;
   readonly #aperture: Aperture;
+  readonly #tlb: Tlb;
 
   /**
    * A vGPU in its reset state; the engine is not initialised.
@@ -108,9 +109,10 @@ export class Vgpu {
     this.config = config;
     this.gtt = new VgpuGtt(gvt, host, gm);
     this.pci = new PciConfig(config.deviceId);
+    this.#tlb = new Tlb(this.gtt, counters);
     this.registers = new RegisterFile(REGISTERS, {
       interrupts: { written: () => this.interrupts.update() },
-      tlb: new Tlb(this.gtt, counters),
+      tlb: this.#tlb,
     }, counters);
     this.interrupts = new Interrupts(this.registers, this.pci, counters, interrupts);
     this.bar0 = new Bar0({
@@ -197,6 +199,38 @@ export class Vgpu {
       this.interrupts.update();
     }
     return OK;
+  }
+
+  /**
+   * Many stores begin that came as one: TLB invalidations among them are done once, in {@linkcode endBatch}, instead
+   * of each at once (`tlb.ts`). Everything else acts at once as ever. A batch must be ended whatever happens in it,
+   * and before anybody looks at translations; batches do not nest.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, TLB_INVALIDATE } from "../../mod.ts";
+   *
+   * using device = createDevice({ tracking: "untracked" });
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { vgpu } = device;
+   * vgpu.gtt.createMm(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)); // one table, compared when it was made
+   * vgpu.beginBatch();
+   * try {
+   *   for (let i = 0; i < 1000; i++) vgpu.write(0, TLB_INVALIDATE, 4, 1, 0);
+   * } finally {
+   *   vgpu.endBatch();
+   * }
+   * assertEquals([vgpu.counters.tlbInvalidations, vgpu.gtt.counters.compared], [1000, 2]);
+   * ```
+   */
+  beginBatch(): void {
+    this.#tlb.beginBatch();
+  }
+
+  /** The stores since {@linkcode beginBatch} were all: what they left due is done. */
+  endBatch(): void {
+    this.#tlb.endBatch();
   }
 
   /**

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import type { Client } from "../../protocol/client.ts";
-import { createDevice, PTE } from "../../mod.ts";
+import { createDevice, type Device, type PpgttMm, PTE } from "../../mod.ts";
 import { Attached } from "./attached.ts";
 import { GMA4, le64, ROOTS4, TREE4 } from "./guest_pages.ts";
 
@@ -121,6 +121,38 @@ Deno.test("a TLB invalidation counts when a page table cannot be followed", () =
   device.faults!.setFrame("read", 0x13, true);
   device.vgpu.write(0, TLB[0]!, 4, 1, 0);
   assertEquals(device.vgpu.counters.badTlbInvalidations, 1);
+});
+
+/** A guest that nobody traps, its tree announced. */
+function untracked(): [device: Device, mm: PpgttMm] {
+  const device = createDevice({ tracking: "untracked" });
+  device.mapRam({ gpa: 0, size: 0x400000 });
+  for (const [gfn, page] of Object.entries(TREE4)) device.ram.write(Number(gfn) * 4096, page);
+  const mm = device.vgpu.gtt.createMm(4, new Uint32Array(le64(...ROOTS4).buffer));
+  if (typeof mm === "number") throw new Error(`createMm: ${mm}`);
+  return [device, mm];
+}
+
+Deno.test("TLB invalidations of a batch are done once, at its end, and a single one at once", () => {
+  const [device, mm] = untracked();
+  using _ = device;
+  const { vgpu } = device;
+  const target = () => vgpu.gtt.parts.tables.find(0x13, PTE)?.target(4);
+  const before = vgpu.gtt.counters.compared;
+  device.ram.write(0x13 * 4096 + 4 * 8, le64(0x70003));
+  vgpu.beginBatch();
+  for (let i = 0; i < 1000; i++) vgpu.write(0, TLB[i % 5]!, 4, 1, 0);
+  assertEquals([target(), vgpu.gtt.counters.compared], [0x100064, before]);
+  vgpu.endBatch();
+  assertEquals([target(), vgpu.gtt.counters.compared], [0x100070, before + 4]); // its four tables
+  assertEquals(vgpu.counters.tlbInvalidations, 1000);
+  vgpu.write(0, TLB[0]!, 4, 1, 0);
+  assertEquals(vgpu.gtt.counters.compared, before + 8);
+  vgpu.beginBatch();
+  vgpu.write(0, PLAIN, 4, 1, 0);
+  vgpu.endBatch();
+  assertEquals(vgpu.gtt.counters.compared, before + 8); // nothing was invalidated
+  assertEquals(vgpu.gtt.gmaToGpa(mm, GMA4 % 2 ** 32, Math.floor(GMA4 / 2 ** 32)), 0x70000);
 });
 
 Deno.test("a TLB invalidation of a guest whose stores are trapped leaves out-of-sync pages to the workload", async () => {

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { Client } from "../../protocol/client.ts";
 import { encode } from "../../protocol/codec.ts";
-import { ConnectionError } from "../../protocol/errors.ts";
+import { ConnectionError, type RpcError } from "../../protocol/errors.ts";
 import { METHODS } from "../../protocol/methods.ts";
 import { Attached, refusal } from "./attached.ts";
 import { announceTree4, GMA4, le64, PAGE, ROOTS4, TREE4, writePages } from "./guest_pages.ts";
@@ -74,6 +74,35 @@ Deno.test("an observer's notification changes nothing", async () => {
   observer.notify("mmio_write", 0, 0x2000, 4, 5);
   await observer.call("stats");
   assertEquals(await device.vmm.call("mmio_read", 0, 0x2000, 4), 0);
+});
+
+Deno.test("debug_init is refused to who does not drive a device that somebody drives", async () => {
+  await using device = await Attached.start({ debug: true });
+  const mm = await announceTree4(device.vmm);
+  const observer = await device.connect("observer");
+  const config = {
+    apertureBase: 0,
+    apertureSize: 4096,
+    hiddenBase: 8192,
+    hiddenSize: 4096,
+    ggttTotal: 65536,
+    mappableEnd: 8192,
+    oosPool: 0,
+    ramPages: 0,
+  };
+
+  assertEquals((await refusal(observer.call("debug_init", config))).code, "EBUSY");
+  assertEquals(await device.vmm.call("gma_to_gpa", mm, GMA4), 0x64000); // with its RAM
+  await observer.call("debug_raise", "gt0", 1); // what leaves the guest its device is an observer's, too
+
+  await device.vmm.call("debug_init", config);
+  assertEquals((await refusal(device.vmm.call("gma_to_gpa", mm, GMA4))).code, "ENOENT");
+  await device.vmm.close();
+  // Nobody drives it any more, as soon as the device has seen that.
+  const code = () => observer.call("debug_init", config).then(() => "", ({ code }: RpcError) => code);
+  let answer = await code();
+  for (let left = 1000; answer === "EBUSY" && left > 0; left--) answer = await code();
+  assertEquals(answer, "");
 });
 
 Deno.test("an observer's end changes nothing", async () => {

@@ -7,6 +7,7 @@ import { access, concat, field, message, payload, store, storeMany, u64 } from "
 
 /** A register that keeps what is written. */
 const REGISTER = 0x2030;
+const TLB_INVALIDATE = 0x4260;
 /** The GTT entry of the vGPU's first page. */
 const ENTRY = 0x80_0000 + (64 << 20) / 4096 * 8;
 
@@ -96,6 +97,25 @@ peerTest("many stores in one message are done in order", () => {
 
   assertEquals([peer.load(0, REGISTER, 8), peer.load(0, ENTRY, 8)], [0x3_0000_0002, 0x5001]);
   assertEquals(peer.session.failedNotifications, 0);
+});
+
+peerTest("a bug among many stores of a message leaves no TLB invalidation undone, nor the next ones", () => {
+  using peer = new SessionPeer();
+  const { vgpu } = peer.served.device;
+  let syncs = 0;
+  vgpu.gtt.syncOosPages = () => (syncs++, 0);
+  const write = vgpu.bar0.write.bind(vgpu.bar0);
+  vgpu.bar0.write = (offset, size, lo, hi) => {
+    if (offset === REGISTER) throw new Error("a bug");
+    write(offset, size, lo, hi);
+  };
+  const stores = storeMany([0, TLB_INVALIDATE, 4, 1], [0, REGISTER, 4, 1], [0, TLB_INVALIDATE, 4, 1]);
+
+  assertEquals(peer.errno(Command.REGION_WRITE_MULTI, stores), Errno.EIO);
+
+  assertEquals([syncs, peer.session.isClosing], [1, true]);
+  vgpu.write(0, TLB_INVALIDATE, 4, 1, 0); // the session is gone with its bug, the batch too
+  assertEquals(syncs, 2);
 });
 
 peerTest("a store among many that no region has is dropped and counted, the others are done", () => {

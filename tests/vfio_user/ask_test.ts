@@ -63,6 +63,12 @@ class AskedPeer extends SessionPeer {
     this.send(message(Command.REGION_WRITE, store(2, GMA + 8, 4, value), POSTED));
   }
 
+  /** What the log says about a VMM that is not asked again. */
+  get deafness(): string[] {
+    return this.log.filter(({ level, message }) => level === "warn" && message.includes("not asked"))
+      .map(({ message }) => message);
+  }
+
   /** Accesses through the aperture that led nowhere. */
   get failures(): number {
     return this.served.device.vgpu.counters.badApertureAccesses;
@@ -301,9 +307,139 @@ peerTest("a VMM that does not answer in time is not asked again", () => {
   peer.storeThroughAperture(2);
 
   assertEquals([peer.asked.length, peer.failures], [1, 2]);
+  assertEquals(peer.deafness, ["the VMM does not answer: it is not asked for guest memory again"]);
   peer.send(peer.answer(question!));
   assertEquals(peer.replies(), []);
   peer.assertServes();
+});
+
+/** A tree of four tables in memory that is asked for, announced by one posted message. */
+function announceTree(peer: AskedPeer): void {
+  const entries = new BigUint64Array(peer.memory.buffer);
+  for (const [table, next] of [[1, 2], [2, 3], [3, 4], [4, 5]] as const) {
+    entries[table * 512] = BigInt(next * PAGE + 3);
+  }
+  peer.send(
+    message(Command.REGION_WRITE_MULTI, storeMany([0, 0x78838, 8, PAGE], [0, 0x78818, 4, 4]), POSTED),
+  );
+}
+
+peerTest("all questions of one message share its time, and the next message has its own", () => {
+  using peer = new AskedPeer();
+  peer.onAsked = (asked) => {
+    peer.clock += 0.4 * DMA_TIMEOUT;
+    peer.send(peer.answer(asked));
+    return true;
+  };
+  const stores = Array.from({ length: 100 }, (_, i) => [2, GMA + 4 * i, 4, i + 1] as const);
+
+  peer.send(message(Command.REGION_WRITE_MULTI, storeMany(...stores), POSTED));
+
+  assertEquals([peer.asked.length, peer.failures], [3, 97]);
+  peer.storeThroughAperture(7);
+  assertEquals([peer.asked.length, peer.failures, peer.memory[0x5008]], [4, 97, 7]);
+  assertEquals(peer.deafness, []);
+  peer.assertServes();
+});
+
+peerTest("a tree whose tables are answered slowly holds the device no longer than one message may", () => {
+  using peer = new AskedPeer();
+  peer.onAsked = (asked) => {
+    peer.clock += 0.9 * DMA_TIMEOUT;
+    peer.send(peer.answer(asked));
+    return true;
+  };
+
+  announceTree(peer);
+
+  assertEquals(peer.asked.length, 2);
+  assert(peer.clock < 2 * DMA_TIMEOUT);
+  peer.assertServes();
+});
+
+peerTest(
+  "a question that had only the rest of its message's time does not make a VMM one that never answers",
+  () => {
+    using peer = new AskedPeer();
+    const waits: number[] = [];
+    const pump = peer.session.pump!;
+    peer.session.pump = (timeout) => (waits.push(timeout), pump(timeout));
+    let isFirst = true;
+    peer.onAsked = (asked) => {
+      peer.clock += 0.75 * DMA_TIMEOUT;
+      if (isFirst) peer.send(peer.answer(asked));
+      else peer.clock += DMA_TIMEOUT;
+      const goesOn = isFirst;
+      isFirst = false;
+      return goesOn;
+    };
+
+    peer.send(
+      message(Command.REGION_WRITE_MULTI, storeMany([2, GMA, 4, 1], [2, GMA, 4, 2], [2, GMA, 4, 3]), POSTED),
+    );
+    assertEquals([waits, peer.failures], [[DMA_TIMEOUT, DMA_TIMEOUT / 4], 2]);
+    peer.onAsked = (asked) => (peer.send(peer.answer(asked)), true);
+    peer.storeThroughAperture(9);
+
+    assertEquals([peer.asked.length, peer.memory[0x5008]], [3, 9]);
+    assertEquals(peer.deafness, []);
+    peer.assertServes();
+  },
+);
+
+peerTest("a wait is never shorter than the time that is left", () => {
+  using peer = new AskedPeer();
+  const waits: number[] = [];
+  peer.session.pump = (timeout) => {
+    peer.session.takeOutput();
+    waits.push(timeout);
+    peer.clock += 999.75;
+    return true;
+  };
+
+  peer.storeThroughAperture(1);
+
+  assertEquals([waits, peer.failures], [[1000, 1], 1]);
+});
+
+peerTest("a VMM that leaves the second question of every message is not asked for ever", () => {
+  using peer = new AskedPeer();
+  let isAnswered = false;
+  peer.onAsked = (asked) => {
+    isAnswered = !isAnswered;
+    if (isAnswered) peer.send(peer.answer(asked));
+    else peer.clock += DMA_TIMEOUT;
+    return isAnswered;
+  };
+  for (let i = 0; i < 200; i++) {
+    peer.send(message(Command.REGION_WRITE_MULTI, storeMany([2, GMA, 4, 1], [2, GMA, 4, 2]), POSTED));
+  }
+
+  assert(peer.clock < 70 * DMA_TIMEOUT, `${peer.clock} ms`);
+  assertEquals(peer.deafness.length, 1);
+  peer.assertServes();
+});
+
+peerTest("the time for answers cannot be set: a clock that is does not make a VMM late", () => {
+  const { now } = Date;
+  let step = 0;
+  Date.now = () => now() + step;
+  using _restored = { [Symbol.dispose]: () => void (Date.now = now) };
+  using peer = new SessionPeer();
+  peer.ok(Command.DMA_MAP, dmaMap(0, RAM));
+  peer.store(7, 0x04, 2, 0x6);
+  peer.store(0, ENTRY, 8, 0x5001);
+  peer.session.pump = () => {
+    const question = parse(peer.session.takeOutput()!.slice())[0][0]!;
+    step += 3_600_000;
+    peer.send(message(question.command, question.body.subarray(0, 16), { id: question.id, flags: 1 }));
+    return true;
+  };
+
+  const two = storeMany([2, GMA, 4, 1], [2, GMA, 4, 2]);
+  peer.send(message(Command.REGION_WRITE_MULTI, two, POSTED));
+
+  assertEquals(peer.served.device.vgpu.counters.badApertureAccesses, 0);
 });
 
 peerTest("a VMM that goes on sending other things cannot keep the device waiting", () => {

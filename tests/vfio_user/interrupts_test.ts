@@ -77,6 +77,28 @@ peerTest("an eventfd of MSI is not signalled when nothing is due", () => {
   assertEquals(peer.count(msi), 0);
 });
 
+peerTest("a message that was heard is not sent again when another interrupt gets an eventfd", () => {
+  using peer = new InterruptPeer();
+  const msi = peer.assign(MSI);
+  peer.store(7, 0x92, 2, 1);
+  peer.raise();
+
+  const others = [INTX, ERR, REQ].map((index) => peer.assign(index));
+
+  assertEquals([msi, ...others].map((eventfd) => peer.count(eventfd)), [1, 0, 0, 0]);
+  assertEquals(peer.served.device.vgpu.counters.msis, 1);
+});
+
+peerTest("a line that was told is not told again when another interrupt gets an eventfd", () => {
+  using peer = new InterruptPeer();
+  const line = peer.assign(INTX);
+  peer.raise();
+
+  const others = [MSI, ERR, REQ].map((index) => peer.assign(index));
+
+  assertEquals([line, ...others].map((eventfd) => peer.count(eventfd)), [1, 0, 0, 0]);
+});
+
 peerTest("an event signals the line's eventfd once, until it is unmasked", () => {
   using peer = new InterruptPeer();
   const line = peer.assign(INTX);

@@ -7,7 +7,7 @@ import { VfioUserDevice } from "./device.ts";
 import type { Peer } from "./peer.ts";
 import { close, memfd, pokeEntry } from "./peer_libc.ts";
 import { Command, peerTest } from "./session_peer.ts";
-import { dmaMap } from "./wire.ts";
+import { access, dmaMap, payload, storeMany } from "./wire.ts";
 
 const PAGE = 4096;
 const PAGES = 64;
@@ -137,6 +137,38 @@ peerTest(
     assertEquals(await walks(), [[21, true], [30, true], [24, true], [null, true]]);
   },
 );
+
+peerTest("many invalidations in one message cost one look at the guest's tables", async () => {
+  await using device = await VfioUserDevice.start();
+  await using observer = await device.observe();
+  using peer = device.attach();
+  using guest = new Guest(peer, observer);
+  for (const [table, next] of [[1, 2], [2, 3], [3, 4], [4, 5]] as const) guest.link(table, 0, next);
+  guest.notify(LEVEL4_CREATE, 1);
+  const before = await observer.call("stats");
+  guest.link(4, 0, 20);
+
+  const stores = Array.from({ length: 2700 }, (_, i) => [0, TLB_INVALIDATE + 4 * (i % 5), 4, 1] as const);
+  peer.post(Command.REGION_WRITE_MULTI, storeMany(...stores));
+  peer.assertServed();
+
+  assertEquals(await guest.walk(0, 0), [20, true]);
+  const after = await observer.call("stats");
+  const moved = ["compared", "tlbInvalidations"].map((name) => after[name]! - before[name]!);
+  assertEquals(moved, [4, 2700]);
+
+  // Also where one store covers all the registers; and the next single one acts at once.
+  const all = payload(access(0, TLB_INVALIDATE, 20), new Uint8Array(20).fill(1));
+  guest.link(4, 0, 21);
+  peer.ok(Command.REGION_WRITE, all);
+  assertEquals([await guest.walk(0, 0), (await observer.call("stats"))["compared"]], [
+    [21, true],
+    after["compared"]! + 4,
+  ]);
+  guest.link(4, 0, 22);
+  guest.invalidate();
+  assertEquals(await guest.walk(0, 0), [22, true]);
+});
 
 peerTest("tables are followed as far as they can be when the guest points them at nothing", async () => {
   await using device = await VfioUserDevice.start();

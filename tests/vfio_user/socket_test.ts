@@ -208,18 +208,24 @@ peerTest("a stream that is wrong is closed by a device process, after its last e
 peerTest("descriptors that nobody asked for are closed by a device process", async () => {
   await using device = await VfioUserDevice.start();
   const fd = eventfd();
+  const many = (count: number) => Array.from({ length: count }, () => fd);
   {
     using peer = device.attach();
-    const many = (count: number) => Array.from({ length: count }, () => fd);
     assertEquals(peer.errno(Command.REGION_READ, access(7, 0, 4), [fd]), Errno.EINVAL);
     assertEquals(peer.errno(Command.DEVICE_SET_IRQS, setIrqs(0x24, 1), many(2)), Errno.EINVAL);
     assertEquals(peer.errno(Command.DEVICE_SET_IRQS, setIrqs(0x24, 1), many(17)), Errno.EINVAL);
-    assertEquals(peer.errno(Command.DEVICE_SET_IRQS, setIrqs(0x24, 1), many(253)), Errno.EINVAL);
     assertEquals(peer.errno(Command.DMA_MAP, dmaMap(0, SIZE), [fd]), Errno.EINVAL);
     peer.post(Command.DEVICE_RESET, undefined, many(16));
     peer.assertServed();
     peer.ok(Command.DEVICE_SET_IRQS, setIrqs(0x24, 1), [fd]);
     peer.ok(Command.DEVICE_SET_IRQS, setIrqs(0x24, 1));
+  }
+  await device.idle();
+  {
+    using peer = device.attach();
+    // More than any message has: some are lost on the way, and what they came with is not carried out without them.
+    peer.send(message(Command.DEVICE_SET_IRQS, setIrqs(0x24, 1)), many(253));
+    peer.assertEnd();
   }
   await device.idle();
   close(fd);
