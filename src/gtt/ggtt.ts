@@ -45,9 +45,6 @@ export class Ggtt {
   /** Entries whose host entry follows the guest's: stored since the last reset. Bit `index % 32` of word `index / 32`. */
   readonly #live: Uint32Array;
   readonly #merged: Uint32Array = new Uint32Array(2);
-  readonly #mergedBytes: Uint8Array = new Uint8Array(this.#merged.buffer);
-  readonly #written: Uint32Array = new Uint32Array(2);
-  readonly #writtenBytes: Uint8Array = new Uint8Array(this.#written.buffer);
 
   /**
    * An empty table for the whole graphics memory.
@@ -91,19 +88,10 @@ export class Ggtt {
     if (!isEntryAccess(off, bytes)) return EINVAL;
     this.#counters.ggttReads++;
     const index = Math.floor((off - GTT_START_OFFSET) / 8);
-    const within = off % 8;
     const lo = this.entries[2 * index] ?? 0;
     const hi = this.entries[2 * index + 1] ?? 0;
-    if (within === 0) {
-      out[0] = lo;
-      out[1] = bytes === 8 ? hi : 0;
-      return OK;
-    }
-    this.#merged[0] = lo;
-    this.#merged[1] = hi;
-    this.#written.fill(0);
-    this.#writtenBytes.set(this.#mergedBytes.subarray(within, within + bytes));
-    out.set(this.#written);
+    out[0] = bytes === 8 ? lo : fourBytes(lo, hi, off % 8);
+    out[1] = bytes === 8 ? hi : 0;
     return OK;
   }
 
@@ -171,8 +159,12 @@ export class Ggtt {
   keep(off: number, bytes: number, lo: number, hi: number): void {
     const index = Math.floor((off - GTT_START_OFFSET) / 8);
     if (!isEntryAccess(off, bytes) || !this.#gm.isValid(index * PAGE_SIZE)) return;
-    if (bytes === 8) this.#merged.set([lo, hi]);
-    else this.#merge(index, off % 8, lo);
+    if (bytes === 8) {
+      this.#merged[0] = lo;
+      this.#merged[1] = hi;
+    } else {
+      this.#merge(index, off % 8, lo);
+    }
     this.entries.set(this.#merged, 2 * index);
     this.#live[index >>> 5]! &= ~(1 << (index & 31));
   }
@@ -253,12 +245,14 @@ export class Ggtt {
     return frameOf(this.entries[2 * index]!, this.entries[2 * index + 1]!) * PAGE_SIZE + gma % PAGE_SIZE;
   }
 
-  /** Overlays a 4-byte store on the entry's current value. */
+  /** Overlays a 4-byte store on the entry's current value; by lanes, because a view of bytes would be allocated. */
   #merge(index: number, within: number, value: number): void {
-    this.#merged[0] = this.entries[2 * index]!;
-    this.#merged[1] = this.entries[2 * index + 1]!;
-    this.#written[0] = value;
-    this.#mergedBytes.set(this.#writtenBytes.subarray(0, 4), within);
+    const lo = this.entries[2 * index]!;
+    const hi = this.entries[2 * index + 1]!;
+    const shift = 8 * within;
+    const below = (1 << shift) - 1; // of no use for 32 bits, where the lane is whole
+    this.#merged[0] = within === 4 ? lo : (lo & below) | (value << shift);
+    this.#merged[1] = within === 0 ? hi : within === 4 ? value : (hi & ~below) | (value >>> (32 - shift));
   }
 
   #store(index: number, lo: number, hi: number): void {
@@ -300,6 +294,12 @@ export class Ggtt {
       this.#host.storeGgtt(index, lo, hi);
     }
   }
+}
+
+/** Four bytes of an entry, from byte 0 to 4 on. */
+function fourBytes(lo: number, hi: number, within: number): number {
+  if (within === 0) return lo;
+  return within === 4 ? hi : (lo >>> 8 * within) | (hi << 32 - 8 * within);
 }
 
 /** Whether an access is 4 or 8 bytes and stays within its entry (`engine.md` §7.1, §15, 5). */

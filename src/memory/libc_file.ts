@@ -84,6 +84,7 @@ export function backWithLibc(fd: number, readonly: boolean, offset: number, size
   const readable = libc.pread(fd, NOTHING, 0);
   if (readable < 0) throw systemError("cannot read the file", readable);
   const isWritable = libc.pwrite(fd, NOTHING, 0) >= 0;
+  if (!readonly && isWritable) requirePositions(libc, fd);
   return back(libc, fd, readonly || !isWritable, offset, size);
 }
 
@@ -137,6 +138,15 @@ function back(libc: Libc, fd: number, readonly: boolean, offset: number, size: n
   if (typeof mapping === "number") throw systemError("cannot map the file", mapping);
   libc.close(fd); // the mapping keeps the file
   return new MemoryBacking("mapped", mapping.buffer, readonly, mapping.unmap);
+}
+
+/** Linux writes at the end of the file, whatever the position, by a descriptor that appends. */
+function requirePositions(libc: Libc, fd: number): void {
+  if (!libc.isAppending(fd)) return;
+  throw new RamError(
+    "EINVAL",
+    "the descriptor appends: every store would go to the end of the file: open it without O_APPEND",
+  );
 }
 
 function requireWritable(seals: number, isHuge: boolean): void {

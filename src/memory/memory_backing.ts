@@ -3,6 +3,8 @@ import type { Backing, BackingKind } from "./backing.ts";
 const NO_BYTES = new Uint8Array(0);
 const NO_LANES = new Uint32Array(0);
 const LANES_PER_PAGE = 1024;
+/** What a load of the guest's has at most, bytes. */
+const LOAD_BYTES = 8;
 
 /**
  * Bytes in memory that this process can reach: its own, or a file's that is mapped.
@@ -61,7 +63,9 @@ export class MemoryBacking implements Backing {
   /** Reads bytes: see {@linkcode Backing.read}. */
   read(at: number, out: Uint8Array): boolean {
     if (at + out.length > this.#bytes.length) return false;
-    out.set(this.#bytes.subarray(at, at + out.length));
+    if (out.length > LOAD_BYTES) out.set(this.#bytes.subarray(at, at + out.length));
+    else if (((at | out.length) & 3) === 0) this.#readLanes(at, out);
+    else for (let i = 0; i < out.length; i++) out[i] = this.#bytes[at + i]!;
     return true;
   }
 
@@ -78,5 +82,16 @@ export class MemoryBacking implements Backing {
     this.#bytes = NO_BYTES;
     this.#lanes = NO_LANES;
     this.#release();
+  }
+
+  /** Reads whole lanes without a view, each at once: the guest may be storing to shared memory meanwhile. */
+  #readLanes(at: number, out: Uint8Array): void {
+    for (let i = 0; i < out.length; i += 4) {
+      const lane = this.#lanes[(at + i) / 4]!;
+      out[i] = lane;
+      out[i + 1] = lane >>> 8;
+      out[i + 2] = lane >>> 16;
+      out[i + 3] = lane >>> 24;
+    }
   }
 }

@@ -182,6 +182,10 @@ export class RamMap {
    * host fails half way: `false`, and some may have been.
    */
   write(gpa: number, bytes: Uint8Array): boolean {
+    const first = this.#byGpa.find(gpa);
+    if (first !== null && !first.readonly && gpa + bytes.length <= first.gpa + first.size) {
+      return first.backing.write(gpa - first.gpa, bytes);
+    }
     if (!this.#covers(gpa, bytes.length, true)) return false;
     return this.#eachPart(gpa, bytes, (backing, at, part) => backing.write(at, part));
   }

@@ -145,6 +145,7 @@ const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const F_GETFL = 3;
 const F_SETFL = 4;
+const O_APPEND = 0x400;
 const O_NONBLOCK = 0x800;
 /** Connections that may wait to be accepted. */
 const BACKLOG = 64;
@@ -264,6 +265,18 @@ export class Libc {
   seals(fd: number): number {
     // SAFETY: integers only; this command ignores the third argument.
     return this.#result(this.#c.fcntl(fd, F_GET_SEALS, 0));
+  }
+
+  /**
+   * Whether a file was opened to append: {@linkcode pwrite} then ignores its position.
+   *
+   * @param fd Any descriptor.
+   * @returns Whether it was; `false` if that cannot be told.
+   */
+  isAppending(fd: number): boolean {
+    // SAFETY: integers only; this command ignores the third argument.
+    const flags = this.#result(this.#c.fcntl(fd, F_GETFL, 0));
+    return flags >= 0 && (flags & O_APPEND) !== 0;
   }
 
   /**

@@ -9,10 +9,12 @@ import {
 
 /** An input buffer above this is not kept: one large message must not cost its size for ever. */
 const KEPT_BYTES = 64 * 1024;
+/** An input buffer has at least this. */
+const LEAST_BYTES = 4096;
 /** No message begins here yet, or not the whole of it is there. */
 export const NEED_MORE = 0;
 /** Here begins something that is no message: too short or too long. */
-export const MALFORMED = -1;
+export const MALFORMED: number = -1;
 
 const NONE: readonly number[] = [];
 
@@ -163,7 +165,12 @@ export class VfioUserInput {
       const left = end - at;
       const from = this.#own;
       const isRoom = left + length <= from.length && !isInUse;
-      if (!isRoom) this.#own = new Uint8Array(Math.max(2 * from.length, left + length, 4096));
+      if (!isRoom) {
+        // A buffer that is in use is left behind as often as it fills up: the next one must not grow by what has been
+        // handled. With as much room again as it holds, what is copied stays in proportion to what comes.
+        const size = isInUse ? 2 * (left + length) : Math.max(2 * from.length, left + length);
+        this.#own = new Uint8Array(Math.max(size, LEAST_BYTES));
+      }
       this.#own.set(from.subarray(at, end));
       this.bytes = this.#own;
       this.at = 0;

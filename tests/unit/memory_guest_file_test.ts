@@ -1,7 +1,16 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { allocateLocal } from "../../src/memory/local.ts";
 import { RamError, RamMap } from "../../src/memory/ram_map.ts";
-import { F_SEAL_SHRINK, hasFiles, memfd, TEMP, temporaryFile, testWith } from "./memory_kinds.ts";
+import {
+  cPath,
+  F_SEAL_SHRINK,
+  hasFiles,
+  libc,
+  memfd,
+  TEMP,
+  temporaryFile,
+  testWith,
+} from "./memory_kinds.ts";
 
 const PAGE = 4096;
 
@@ -57,6 +66,29 @@ testWith("both", "an ordinary file is read by position also when FFI is allowed"
   using ram = new RamMap();
 
   assertEquals(ram.map({ gpa: 0, size: PAGE, path: file.path }).kind, "file");
+});
+
+testWith("both", "map() refuses a descriptor that appends, unless it is only read", () => {
+  const O_RDWR = 2, O_APPEND = 0x400;
+  using file = temporaryFile(PAGE);
+  using ram = new RamMap();
+  for (const flags of [O_APPEND, O_RDWR | O_APPEND]) {
+    const fd = libc().open(cPath(file.path), flags);
+    assertEquals(ram.map({ gpa: 0, size: PAGE, fd, readonly: flags !== O_APPEND }).readonly, true);
+    ram.clear();
+  }
+  const fd = libc().open(cPath(file.path), O_RDWR | O_APPEND);
+
+  const error = assertThrows(() => ram.map({ gpa: 0x5000, size: PAGE, fd }), RamError);
+
+  assertEquals(error.code, "EINVAL");
+  assertEquals(
+    error.message,
+    "Cannot map RAM at 0x5000: the descriptor appends: every store would go to the end of the file: " +
+      "open it without O_APPEND",
+  );
+  assertEquals(libc().close(fd), 0, "the descriptor is still the caller's");
+  assertEquals(Deno.statSync(file.path).size, PAGE);
 });
 
 Deno.test({

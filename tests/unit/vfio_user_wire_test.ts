@@ -11,6 +11,7 @@ import {
   putU64,
   versionReply,
 } from "../../protocol/vfio_user.ts";
+import { VfioUserInput } from "../../src/server/vfio_user_input.ts";
 
 function offer(text: string): Uint8Array {
   return Uint8Array.of(0, 0, 3, 0, ...new TextEncoder().encode(text));
@@ -65,4 +66,74 @@ Deno.test("fields are little endian and have no sign", () => {
     0x1f_ffff_ffff_fff0,
   ]);
   assertEquals(getU64(new Uint8Array(8).fill(0xff), 0), 2 ** 64);
+});
+
+/** A stream of messages of 64 bytes, whose ids count up. */
+function stream(first: number, count: number): Uint8Array {
+  const bytes = new Uint8Array(64 * count);
+  for (let i = 0; i < count; i++) {
+    putU16(bytes, 64 * i, first + i);
+    putU32(bytes, 64 * i + 4, 64);
+  }
+  return bytes;
+}
+
+Deno.test("an input that is in use stays small, however much comes and is handled meanwhile", () => {
+  const input = new VfioUserInput();
+  const piece = 16;
+  const buffer = new Uint8Array(64 * piece);
+  let largest = 0;
+  let handled = 0;
+  input.add(stream(0, 1), 64, [], false);
+  input.consume(64);
+  const inUse = input.bytes;
+
+  for (let next = 1; next < 60_000; next += piece) {
+    buffer.set(stream(next, piece));
+    input.add(buffer, buffer.length, [], true);
+    buffer.fill(0xee);
+    largest = Math.max(largest, input.bytes.length);
+    // One message is always left, as when the last one is not whole yet.
+    while (input.length > 64) {
+      assertEquals([input.peek(0), input.idAt(0)], [64, ++handled]);
+      input.consume(64);
+    }
+  }
+
+  assertEquals(handled > 59_000, true);
+  assertEquals(largest, 4096);
+  assertEquals([getU16(inUse, 0), getU32(inUse, 4)], [0, 64]); // nobody wrote over it
+});
+
+Deno.test("an input that is in use never moves what was handed out", () => {
+  const input = new VfioUserInput();
+  const handedOut: (readonly [bytes: Uint8Array, at: number, id: number])[] = [];
+
+  for (let next = 0; next < 2000; next += 5) {
+    input.add(stream(next, 5), 320, [], next > 0);
+    while (input.length > 128) {
+      handedOut.push([input.bytes, input.at, input.idAt(0)]);
+      input.consume(64);
+    }
+  }
+
+  assertEquals(handedOut.map(([bytes, at]) => getU16(bytes, at)), handedOut.map(([, , id]) => id));
+  assertEquals(handedOut.map(([, , id]) => id), Array.from({ length: 1998 }, (_, i) => i));
+});
+
+Deno.test("an input that is in use holds as much as waits, with room for as much again", () => {
+  const input = new VfioUserInput();
+  let largest = 0;
+
+  for (let next = 0; next < 16_000; next += 16) {
+    input.add(stream(next, 16), 1024, [], next > 0);
+    largest = Math.max(largest, input.bytes.length / (input.length + 4096));
+  }
+
+  assertEquals(input.length, 16_000 * 64);
+  assertEquals(largest <= 2, true, `${largest} times as much as waits`);
+  for (let id = 0; id < 16_000; id++) {
+    if (input.idAt(0) !== id) throw new Error(`message ${input.idAt(0)} instead of ${id}`);
+    input.consume(64);
+  }
 });

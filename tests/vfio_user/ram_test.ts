@@ -1,6 +1,7 @@
 // Guest RAM, with descriptors and without.
 
 import { assert, assertEquals } from "@std/assert";
+import { loadLibc, OpenFlag } from "../../src/platform/libc.ts";
 import { ServedDevice } from "../../src/server/served_device.ts";
 import {
   close,
@@ -20,6 +21,7 @@ import { dmaMap, dmaUnmap, payload, u32, u64 } from "./wire.ts";
 
 const PAGE = 4096;
 const SIZE = 16 * PAGE;
+const O_APPEND = 0x400;
 
 /** Shared memory that is closed at the end. */
 class Memory implements Disposable {
@@ -30,6 +32,12 @@ class Memory implements Disposable {
   [Symbol.dispose](): void {
     close(this.fd);
   }
+}
+
+/** A descriptor of shared memory whose every write goes to the end. */
+function appending(): number {
+  using memory = new Memory(SIZE, 0);
+  return loadLibc().open(`/proc/self/fd/${memory.fd}`, OpenFlag.RDWR | OpenFlag.CLOEXEC | O_APPEND);
 }
 
 /** What the device finds at an address; `null` if it is no RAM. */
@@ -86,6 +94,15 @@ for (const seals of [undefined, 0]) {
     assertEquals([read(peer, 0, 1), read(peer, SIZE, 1)], [[0], [0]]);
   });
 }
+
+peerTest("RAM that may only be read can have a descriptor that appends", () => {
+  using peer = new SessionPeer();
+
+  peer.ok(Command.DMA_MAP, dmaMap(0, SIZE, 1), [appending()]);
+
+  assertEquals(regions(peer), [[0, "file", true]]);
+  assertEquals(read(peer, 0), [0, 0, 0, 0]);
+});
 
 peerTest("RAM beyond 4 GiB can be mapped", () => {
   using memory = new Memory();
@@ -250,6 +267,7 @@ const WRONG: readonly (readonly [string, Uint8Array, () => number[], number])[] 
     memfd(SIZE),
   ], Errno.EINVAL],
   ["memory that is sealed against writing", dmaMap(0, SIZE), () => [memfd(SIZE, F_SEAL_WRITE)], Errno.EACCES],
+  ["memory whose descriptor appends", dmaMap(0, SIZE), () => [appending()], Errno.EINVAL],
   ["an address inside a page", dmaMap(0x10, SIZE), () => [memfd(SIZE)], Errno.EINVAL],
   ["a size of half a page", dmaMap(0, 0x800), () => [memfd(SIZE)], Errno.EINVAL],
   ["an offset inside a page", dmaMap(0, PAGE, 3, 8), () => [memfd(SIZE)], Errno.EINVAL],
