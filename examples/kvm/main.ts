@@ -20,6 +20,8 @@
 
 import { parseArgs } from "@std/cli/parse-args";
 import { ConnectionError, RpcError } from "../../protocol/errors.ts";
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "../../src/cli/usage.ts";
+import { userPath } from "../../src/cli/user_path.ts";
 import { DeviceError, DeviceProcess } from "./device_process.ts";
 import { buildGuest, NoGuest } from "./guest_image.ts";
 import { GuestError, NoKvm, Vm } from "./kvm.ts";
@@ -37,33 +39,71 @@ Starts two devices, one after the other: without and with --oos. Exit status 1 i
   --help               print this text and exit
 `;
 
-const EXIT_FAILED = 1;
-const EXIT_USAGE = 2;
+const STRINGS = ["socket-path", "seed"] as const;
+const FLAGS = ["oos", "help"] as const;
+const MAX_SEED = 2 ** 32 - 1;
+const HEADING =
+  "step                                                           exits  traps  slots  checked  wrong";
 
 /** Failures that the message explains: a stack would say no more. */
 const EXPLAINED = [NoKvm, NoGuest, GuestError, DeviceError, RpcError, ConnectionError];
 
+/** What the user asked for. */
+interface Options {
+  readonly oosOnly: boolean;
+  /** `null`: devices of the example's own. */
+  readonly socketPath: string | null;
+  readonly seed: number;
+}
+
+/** Reads the command line. @returns `null` if the user asks for help. @throws {UsageError} Saying what is wrong. */
+function parseOptions(args: readonly string[]): Options | null {
+  const strangers: string[] = [];
+  const parsed = parseArgs([...args], {
+    boolean: FLAGS,
+    string: STRINGS,
+    unknown: (word) => void strangers.push(word),
+  });
+  if (parsed["help"] === true) return null;
+  if (strangers.length > 0) throw new UsageError(`There is no option ${strangers[0]}`);
+  const valued = args.find((word) => FLAGS.some((name) => word.startsWith(`--${name}=`)));
+  if (valued !== undefined) throw new UsageError(`${valued}: this option takes no value`);
+  const empty = STRINGS.find((name) => parsed[name] === "");
+  if (empty !== undefined) throw new UsageError(`--${empty} needs a value`);
+  const seed = Number(parsed["seed"] ?? 1);
+  if (!Number.isInteger(seed) || seed < 0 || seed > MAX_SEED) {
+    throw new UsageError(`--seed must be an integer from 0 to ${MAX_SEED}: got ${parsed["seed"]}`);
+  }
+  const [oosOnly, path] = [parsed["oos"] === true, parsed["socket-path"]];
+  if (oosOnly && path !== undefined) {
+    throw new UsageError("--oos is for a device of the example's own: not together with --socket-path");
+  }
+  return { oosOnly, socketPath: path === undefined ? null : userPath(String(path)), seed };
+}
+
 /** Runs the example. @returns The exit status. */
 async function main(args: readonly string[]): Promise<number> {
-  const strangers: string[] = [];
-  const { help, oos, ...strings } = parseArgs(args, {
-    boolean: ["oos", "help"],
-    string: ["socket-path", "seed"],
-    unknown: (arg) => void strangers.push(arg),
-  });
-  const seed = Number(strings["seed"] ?? 1);
-  if (help === true || strangers.length > 0 || !Number.isInteger(seed)) {
+  try {
+    const options = parseOptions(args);
+    if (options !== null) return await runAll(options);
     print(USAGE);
-    return help === true ? 0 : EXIT_USAGE;
+    return EXIT_OK;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    print(`${error.message}\n\n${USAGE}`);
+    return EXIT_USAGE;
   }
+}
+
+/** Runs the guest with each device. @returns The exit status. */
+async function runAll({ oosOnly, socketPath, seed }: Options): Promise<number> {
   try {
     new Vm()[Symbol.dispose](); // says at once what is missing
     const image = await buildGuest();
     print(`guest: ${image.length} bytes of C and assembly, built with gcc`);
-    const path = strings["socket-path"];
-    if (typeof path === "string") return await run(path, image, seed);
-    let status = 0;
-    for (const isOos of oos === true ? [true] : [false, true]) {
+    if (socketPath !== null) return await run(socketPath, image, seed);
+    let status = EXIT_OK;
+    for (const isOos of oosOnly ? [true] : [false, true]) {
       await using device = await DeviceProcess.start("--debug", ...(isOos ? ["--oos"] : []));
       print(`\ndevice: start --debug${isOos ? " --oos" : ""}`);
       status ||= await run(device.socketPath, image, seed, device);
@@ -83,9 +123,12 @@ async function run(
   seed: number,
   device?: DeviceProcess,
 ): Promise<number> {
-  print("step                                                           exits  traps  slots  checked  wrong");
+  const onStep = (step: Step) => {
+    if (step.number === 1) print(HEADING);
+    printStep(step);
+  };
   try {
-    return printResult(await runGuest({ socketPath, image, seed, onStep: printStep })) ? 0 : EXIT_FAILED;
+    return printResult(await runGuest({ socketPath, image, seed, onStep })) ? EXIT_OK : EXIT_FAILED;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new DeviceError(`There is no device at ${socketPath}`);
     const isDevices = error instanceof RpcError || error instanceof ConnectionError;

@@ -15,10 +15,12 @@ const NO_APT = "This needs Debian's apt-get and dpkg-deb. On another system";
 export class Apt {
   readonly #folder: string;
   readonly #otherwise: string;
+  readonly #signal: AbortSignal | undefined;
 
-  private constructor(folder: string, otherwise: string) {
+  private constructor(folder: string, otherwise: string, signal: AbortSignal | undefined) {
     this.#folder = folder;
     this.#otherwise = otherwise;
+    this.#signal = signal;
   }
 
   /**
@@ -27,11 +29,17 @@ export class Apt {
    * @param folder Where its files go.
    * @param suites The archive's suites, as `bookworm`; packages come from the last one that has them.
    * @param otherwise What a user without Debian's apt can do instead, as the rest of a sentence.
+   * @param signal Ends whatever this apt is doing.
    * @returns An apt to download with.
    * @throws {HelpfulError} If there is no apt or no network.
    */
-  static async open(folder: string, suites: readonly string[], otherwise: string): Promise<Apt> {
-    const apt = new Apt(folder, otherwise);
+  static async open(
+    folder: string,
+    suites: readonly string[],
+    otherwise: string,
+    signal?: AbortSignal,
+  ): Promise<Apt> {
+    const apt = new Apt(folder, otherwise, signal);
     for (const name of ["lists/partial", "archives/partial"]) {
       await Deno.mkdir(`${folder}/${name}`, { recursive: true });
     }
@@ -52,7 +60,7 @@ export class Apt {
     await this.#apt("install", "--download-only", "--no-install-recommends", ...packages);
     const folder = `${this.#folder}/archives`;
     return [...Deno.readDirSync(folder)].filter(({ name }) => name.endsWith(".deb"))
-      .map(({ name }) => new Package(`${folder}/${name}`, this.#otherwise));
+      .map(({ name }) => new Package(`${folder}/${name}`, this.#otherwise, this.#signal));
   }
 
   /** Downloads the newest versions of packages, without what they depend on. */
@@ -60,20 +68,21 @@ export class Apt {
     const uris = await this.#apt("download", "--print-uris", ...packages);
     const files = uris.trimEnd().split("\n").map((line) => line.split(" ")[1]!);
     await this.#apt("download", ...packages);
-    return files.map((name) => new Package(`${this.#folder}/${name}`, this.#otherwise));
+    return files.map((name) => new Package(`${this.#folder}/${name}`, this.#otherwise, this.#signal));
   }
 
   /** What a package depends on, by name. */
   async dependencies(name: string): Promise<string[]> {
     const args = ["depends", "-c", `${this.#folder}/apt.conf`, name];
-    const text = await run("apt-cache", args, `${NO_APT} ${this.#otherwise}`);
+    const text = await run("apt-cache", args, `${NO_APT} ${this.#otherwise}`, { signal: this.#signal });
     return [...text.matchAll(/^\s*Depends: (\S+)$/gm)].map(([, depended]) => depended!);
   }
 
   async #apt(verb: string, ...args: readonly string[]): Promise<string> {
     const conf = ["-qq", "-y", "-c", `${this.#folder}/apt.conf`];
+    const where = { cwd: this.#folder, signal: this.#signal };
     try {
-      return await run("apt-get", [verb, ...conf, ...args], `${NO_APT} ${this.#otherwise}`, this.#folder);
+      return await run("apt-get", [verb, ...conf, ...args], `${NO_APT} ${this.#otherwise}`, where);
     } catch (error) {
       if (!(error instanceof HelpfulError)) throw error;
       throw new HelpfulError(
@@ -88,16 +97,19 @@ export class Package {
   /** Its file. */
   readonly path: string;
   readonly #otherwise: string;
+  readonly #signal: AbortSignal | undefined;
 
   /** A package in this file. */
-  constructor(path: string, otherwise: string) {
+  constructor(path: string, otherwise: string, signal?: AbortSignal) {
     this.path = path;
     this.#otherwise = otherwise;
+    this.#signal = signal;
   }
 
   /** Unpacks it into a folder, where others may have been unpacked. */
   async unpack(folder: string): Promise<void> {
-    await run("dpkg-deb", ["--extract", this.path, folder], `${NO_APT} ${this.#otherwise}`);
+    const missing = `${NO_APT} ${this.#otherwise}`;
+    await run("dpkg-deb", ["--extract", this.path, folder], missing, { signal: this.#signal });
   }
 }
 

@@ -9,6 +9,9 @@
 import { HelpfulError } from "./command.ts";
 import type { Steps } from "./steps.ts";
 
+/** What all of it takes, in MB. */
+export const SIZE_MB = { emulator: 37, kernel: 72, downloads: 110, kept: 510 } as const;
+
 const PARTIAL = "partial-";
 const LOCK = "lock";
 
@@ -16,15 +19,25 @@ const LOCK = "lock";
 export class Cache implements Disposable {
   /** Its path. */
   readonly path: string;
+  /** Aborted when nothing more is to be made. */
+  readonly signal: AbortSignal | undefined;
   readonly #lock: Deno.FsFile;
 
-  private constructor(path: string, lock: Deno.FsFile) {
+  private constructor(path: string, lock: Deno.FsFile, signal: AbortSignal | undefined) {
     this.path = path;
+    this.signal = signal;
     this.#lock = lock;
   }
 
-  /** Opens the cache, alone; waits while another process has it. @throws {HelpfulError} If it cannot be made. */
-  static async open(path: string, steps: Steps): Promise<Cache> {
+  /**
+   * Opens the cache, alone; waits while another process has it.
+   *
+   * @param path The folder.
+   * @param steps Where progress is told.
+   * @param signal Ends the making of entries, and the waiting.
+   * @throws {HelpfulError} If it cannot be made.
+   */
+  static async open(path: string, steps: Steps, signal?: AbortSignal): Promise<Cache> {
     let lock: Deno.FsFile;
     try {
       await Deno.mkdir(path, { recursive: true });
@@ -33,9 +46,9 @@ export class Cache implements Disposable {
       throw new HelpfulError(`Cannot use ${path}: ${messageOf(error)}; choose another folder with --cache`);
     }
     if (!await lock.tryLock(true)) {
-      await steps.run(`cache: waiting for another run that fills ${path}`, () => lock.lock(true));
+      await steps.run(`cache: waiting for another run that fills ${path}`, () => locked(lock, signal));
     }
-    const cache = new Cache(await Deno.realPath(path), lock);
+    const cache = new Cache(await Deno.realPath(path), lock, signal);
     for (const { name } of Deno.readDirSync(path)) if (name.startsWith(PARTIAL)) cache.remove(name);
     return cache;
   }
@@ -103,6 +116,20 @@ export function defaultCachePath(): string {
   return `${own}/vgtt`;
 }
 
+/** Waits for the lock, or until nobody wants it any more. */
+async function locked(lock: Deno.FsFile, signal: AbortSignal | undefined): Promise<void> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal?.reason);
+  signal?.addEventListener("abort", onAbort);
+  try {
+    await Promise.race([lock.lock(true), promise]);
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
 function messageOf(error: unknown): string {
+  // What Deno says of these is about its own options.
+  if (error instanceof Deno.errors.NotCapable) return "not permitted";
   return error instanceof Error ? error.message : String(error);
 }

@@ -14,6 +14,14 @@ export class MissingProgramError extends HelpfulError {
   override readonly name = "MissingProgramError";
 }
 
+/** How to run a program. */
+export interface RunOptions {
+  /** Where it runs. Default `/`. */
+  readonly cwd?: string;
+  /** Ends it with SIGTERM. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** How many of a program's last lines an error shows. */
 const TAIL = 5;
 
@@ -23,18 +31,18 @@ const TAIL = 5;
  * @param program Its name or path.
  * @param args Its arguments.
  * @param missing What to tell the user when there is no such program.
- * @param cwd Where it runs.
+ * @param where Where it runs, and what ends it early.
  * @returns What it printed on standard output.
  * @throws {MissingProgramError} When there is none.
- * @throws {HelpfulError} When it fails; with the last lines that it said.
+ * @throws {HelpfulError} When it fails or is ended; with the last lines that it said.
  */
 export async function run(
   program: string,
   args: readonly string[],
   missing: string,
-  cwd = "/",
+  where: RunOptions = {},
 ): Promise<string> {
-  const { code, stdout, stderr } = await output(program, args, missing, cwd);
+  const { code, stdout, stderr } = await output(program, args, missing, where);
   if (code === 0) return stdout;
   const tail = (stderr + stdout).trimEnd().split("\n").slice(-TAIL).join("\n  ");
   throw new HelpfulError(`${program} ${args[0] ?? ""} failed with ${code}:\n  ${tail}`);
@@ -45,8 +53,9 @@ export async function output(
   program: string,
   args: readonly string[],
   missing: string,
-  cwd = "/",
+  { cwd = "/", signal }: RunOptions = {},
 ): Promise<{ code: number; stdout: string; stderr: string }> {
+  signal?.throwIfAborted();
   const command = new Deno.Command(program, {
     args: [...args],
     cwd,
@@ -54,6 +63,7 @@ export async function output(
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
+    ...(signal === undefined ? {} : { signal }),
   });
   try {
     const { code, stdout, stderr } = await command.output();
@@ -61,6 +71,9 @@ export async function output(
     return { code, stdout: text(stdout), stderr: text(stderr) };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new MissingProgramError(missing);
+    if (error instanceof Deno.errors.PermissionDenied) {
+      throw new HelpfulError(`${program} is no program that you may run`);
+    }
     throw error;
   }
 }

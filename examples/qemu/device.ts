@@ -17,6 +17,8 @@ export interface DeviceOptions {
   readonly name?: string;
   /** More options of `start`. */
   readonly more?: readonly string[];
+  /** Told each line that it logs, as it comes. */
+  readonly onLine?: (line: string) => void;
 }
 
 /** A vGPU that listens for QEMU. */
@@ -30,7 +32,15 @@ export class Device implements AsyncDisposable {
   readonly #logged: Promise<void>;
   readonly #listening = Promise.withResolvers<void>();
 
-  private constructor(vfioUserPath: string, socketPath: string, child: Deno.ChildProcess) {
+  readonly #onLine: (line: string) => void;
+
+  private constructor(
+    vfioUserPath: string,
+    socketPath: string,
+    child: Deno.ChildProcess,
+    onLine: (line: string) => void,
+  ) {
+    this.#onLine = onLine;
     this.vfioUserPath = vfioUserPath;
     this.socketPath = socketPath;
     this.#child = child;
@@ -39,7 +49,8 @@ export class Device implements AsyncDisposable {
   }
 
   /** Starts a device; it does not listen yet. */
-  static async start({ folder, name = "vgpu", more = [] }: DeviceOptions): Promise<Device> {
+  static async start(options: DeviceOptions): Promise<Device> {
+    const { folder, name = "vgpu", more = [], onLine = () => {} } = options;
     const [vfioUserPath, socketPath] = [`${folder}/${name}.sock`, `${folder}/${name}-rpc.sock`];
     const sockets = ["--vfio-user-path", vfioUserPath, "--socket-path", socketPath];
     const child = new Deno.Command(Deno.execPath(), {
@@ -50,7 +61,7 @@ export class Device implements AsyncDisposable {
       stdout: "null",
       stderr: "piped",
     }).spawn();
-    return new Device(vfioUserPath, socketPath, child);
+    return new Device(vfioUserPath, socketPath, child, onLine);
   }
 
   /** Waits until QEMU can connect. @throws {HelpfulError} If the device has ended instead. */
@@ -61,6 +72,14 @@ export class Device implements AsyncDisposable {
   /** Its process id. */
   get pid(): number {
     return this.#child.pid;
+  }
+
+  /** Settles when it has ended and its log is whole, with how, as the rest of a sentence: `by SIGKILL`, `with 1`. */
+  get ended(): Promise<string> {
+    return this.#child.status.then(async ({ code, signal }) => {
+      await this.#logged;
+      return signal === null ? `with ${code}` : `by ${signal}`;
+    });
   }
 
   /** What it logged, a line each. */
@@ -89,6 +108,7 @@ export class Device implements AsyncDisposable {
     const lines = this.#child.stderr.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
     for await (const line of lines) {
       this.#log.push(line);
+      this.#onLine(line);
       if (!line.includes("listening")) continue;
       for (const path of awaited) if (line.includes(path)) awaited.delete(path);
       if (awaited.size === 0) this.#listening.resolve();

@@ -7,7 +7,7 @@
  */
 
 import { Apt, move } from "./apt.ts";
-import type { Cache } from "./cache.ts";
+import { type Cache, SIZE_MB } from "./cache.ts";
 import { HelpfulError, output } from "./command.ts";
 import type { Steps } from "./steps.ts";
 
@@ -41,7 +41,7 @@ export interface Emulator {
  */
 export async function findEmulator(cache: Cache, steps: Steps, path?: string): Promise<Emulator> {
   if (path !== undefined) {
-    const chosen = await probe(path, []);
+    const chosen = await ask(path, []);
     if (chosen !== null) return chosen;
     throw new HelpfulError(
       `${path} has no vfio-user-pci: QEMU 10.1 or newer is needed, built with vfio-user`,
@@ -54,7 +54,7 @@ export async function findEmulator(cache: Cache, steps: Steps, path?: string): P
   }
   if (!cache.has(ENTRY)) {
     await steps.run(
-      "QEMU: none with vfio-user-pci here; fetching one of Debian's (37 MB)",
+      `QEMU: none with vfio-user-pci here; fetching one of Debian's (${SIZE_MB.emulator} MB)`,
       () => prepare(cache),
     );
   }
@@ -71,7 +71,7 @@ async function prepare(cache: Cache): Promise<void> {
     throw new HelpfulError(`Debian's QEMU is fetched on Linux on x86-64 only: ${OTHERWISE}`);
   }
   await cache.make(ENTRY, async (path, scratch) => {
-    const apt = await Apt.open(scratch, SUITES, OTHERWISE);
+    const apt = await Apt.open(scratch, SUITES, OTHERWISE, cache.signal);
     const unpacked = `${scratch}/unpacked`;
     for (const file of await apt.download(...PACKAGES)) await file.unpack(unpacked);
     for (const name of KEPT) await move(unpacked, path, name);
@@ -85,13 +85,19 @@ function inFolder(folder: string): [program: string, args: readonly string[]] {
   return [loader, ["--library-path", `${folder}/${LIBRARIES}`, `${folder}/usr/bin/${PROGRAM}`, ...data]];
 }
 
-/** Whether this is a QEMU with the client. */
+/** Whether this is a QEMU with the client. @throws {HelpfulError} If it is no program at all. */
+async function ask(program: string, args: readonly string[]): Promise<Emulator | null> {
+  const missing = `There is no ${program}`;
+  const devices = await output(program, [...args, "-device", "help"], missing);
+  if (!devices.stdout.includes('"vfio-user-pci"')) return null;
+  const { stdout } = await output(program, [...args, "--version"], missing);
+  return { program, args, version: /version (.+)/.exec(stdout)?.[1] ?? "of unknown version" };
+}
+
+/** As {@link ask}, for a program that need not be there. */
 async function probe(program: string, args: readonly string[]): Promise<Emulator | null> {
   try {
-    const devices = await output(program, [...args, "-device", "help"], `There is no ${program}`);
-    if (!devices.stdout.includes('"vfio-user-pci"')) return null;
-    const { stdout } = await output(program, [...args, "--version"], "");
-    return { program, args, version: /version (.+)/.exec(stdout)?.[1] ?? "of unknown version" };
+    return await ask(program, args);
   } catch (error) {
     if (error instanceof HelpfulError) return null;
     throw error;

@@ -6,7 +6,7 @@
  */
 
 import { Apt, move } from "./apt.ts";
-import type { Cache } from "./cache.ts";
+import { type Cache, SIZE_MB } from "./cache.ts";
 import { HelpfulError } from "./command.ts";
 import type { Steps } from "./steps.ts";
 
@@ -35,7 +35,9 @@ export interface Kernel {
  * @throws {HelpfulError} If it cannot be fetched.
  */
 export async function findKernel(cache: Cache, steps: Steps): Promise<Kernel> {
-  if (!cache.has(ENTRY)) await steps.run("kernel: fetching Debian 12's (72 MB)", () => fetchKernel(cache));
+  if (!cache.has(ENTRY)) {
+    await steps.run(`kernel: fetching Debian 12's (${SIZE_MB.kernel} MB)`, () => fetchKernel(cache));
+  }
   const folder = cache.entry(ENTRY);
   const image = [...Deno.readDirSync(`${folder}/boot`)].map(({ name }) => name)
     .find((name) => name.startsWith("vmlinuz-"));
@@ -52,7 +54,7 @@ export async function findKernel(cache: Cache, steps: Steps): Promise<Kernel> {
 
 async function fetchKernel(cache: Cache): Promise<void> {
   await cache.make(ENTRY, async (path, scratch) => {
-    const apt = await Apt.open(scratch, SUITES, OTHERWISE);
+    const apt = await Apt.open(scratch, SUITES, OTHERWISE, cache.signal);
     // The meta package names the newest; the one for clouds has no graphics drivers.
     const [image] = await apt.dependencies(META_PACKAGE);
     if (image === undefined) throw new HelpfulError(`Debian's ${META_PACKAGE} names no kernel`);

@@ -8,7 +8,7 @@
 import { Cache, defaultCachePath } from "../../examples/qemu/cache.ts";
 import { HelpfulError, MissingProgramError, run } from "../../examples/qemu/command.ts";
 import { type Emulator, findEmulator } from "../../examples/qemu/emulator.ts";
-import { withBusybox } from "../../examples/qemu/guest.ts";
+import { digest, withBusybox } from "../../examples/qemu/guest.ts";
 import { findKernel, type Kernel } from "../../examples/qemu/kernel.ts";
 import { Steps } from "../../examples/qemu/steps.ts";
 
@@ -47,7 +47,7 @@ async function prepare(): Promise<Lab | { readonly reason: string }> {
 async function findInitramfs(cache: Cache, kernel: Kernel): Promise<string> {
   const files = [...Deno.readDirSync(SOURCES)].map(({ name }) => name).sort();
   const texts = files.map((name) => `${name}\n${Deno.readTextFileSync(new URL(name, SOURCES))}`);
-  const name = `${ENTRY}${await digest([kernel.release, ...texts].join("\n"))}.gz`;
+  const name = `${ENTRY}${await digest(new TextEncoder().encode([kernel.release, ...texts].join("\n")))}.gz`;
   if (cache.has(name)) return cache.entry(name);
   for (const old of cache.names(ENTRY)) cache.remove(old);
   return await cache.make(name, async (path, scratch) => {
@@ -74,9 +74,4 @@ async function compile(files: readonly string[], to: string): Promise<void> {
     // A program that does not compile is no reason to ignore the tests.
     throw error instanceof MissingProgramError ? error : new Error(String(error));
   }
-}
-
-async function digest(text: string): Promise<string> {
-  const bytes = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
-  return bytes.toHex().slice(0, 16);
 }

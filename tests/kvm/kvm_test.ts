@@ -163,13 +163,43 @@ test("deno task kvm ends with status 1 where there is no device", async () => {
   assertStringIncludes(lines.at(-1)!, "There is no device at /tmp/vgtt-there-is-no-such-socket");
 });
 
+for (
+  const [args, complaint] of [
+    [["--bogus"], "There is no option --bogus"],
+    [["foo"], "There is no option foo"],
+    [["--seed", "x"], "--seed must be an integer from 0 to 4294967295: got x"],
+    [["--seed"], "--seed needs a value"],
+    [["--oos=3"], "--oos=3: this option takes no value"],
+    [["--oos", "--socket-path", "s"], "not together with --socket-path"],
+  ] as const
+) {
+  Deno.test(`deno task kvm ${args.join(" ")} says what is wrong with it and ends with status 2`, async () => {
+    const { code, lines } = await kvm(...args);
+    assertEquals(code, 2);
+    assertStringIncludes(lines[0]!, complaint);
+  });
+}
+
+test("deno task kvm takes a path from where the user is", async () => {
+  const { lines } = await kvmFrom("/tmp/vgtt-no-such-folder", "--socket-path", "k.sock");
+  assertStringIncludes(lines.at(-1)!, "There is no device at /tmp/vgtt-no-such-folder/k.sock");
+});
+
 /** Runs the example as a process. */
 async function kvm(...args: readonly string[]): Promise<{ code: number; lines: string[] }> {
+  return await kvmFrom("/tmp", ...args);
+}
+
+/** As `deno task` runs it for a user who is in this folder. */
+async function kvmFrom(
+  folder: string,
+  ...args: readonly string[]
+): Promise<{ code: number; lines: string[] }> {
   const main = new URL("../../examples/kvm/main.ts", import.meta.url).pathname;
-  const permissions = ["--allow-read", "--allow-write", "--allow-net", "--allow-ffi"];
+  const permissions = ["--allow-read", "--allow-write", "--allow-net", "--allow-ffi", "--allow-env=INIT_CWD"];
   const { code, stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["run", ...permissions, `--allow-run=${Deno.execPath()},gcc`, main, ...args],
-    env: { NO_COLOR: "1" },
+    env: { NO_COLOR: "1", INIT_CWD: folder },
   }).output();
   return { code, lines: new TextDecoder().decode(stdout).trimEnd().split("\n") };
 }
