@@ -106,10 +106,9 @@ export class MessageIo implements Disposable {
   receive(fd: number, withDescriptors: boolean): number {
     this.#words[(RECEIVE_AT + HEADER_CONTROL_LENGTH) / 4] = withDescriptors ? CONTROL_BYTES : 0;
     const length = this.#libc.receiveMessage(fd, this.#receiveHeader);
-    if (!withDescriptors || length < 0) {
-      this.descriptors = NONE;
-      return length;
-    }
+    this.descriptors = NONE;
+    this.hasLostDescriptors = false;
+    if (!withDescriptors || length < 0) return length;
     this.descriptors = this.#takeDescriptors();
     this.hasLostDescriptors = (this.#words[(RECEIVE_AT + HEADER_FLAGS) / 4]! & MSG_CTRUNC) !== 0;
     return length;

@@ -222,10 +222,13 @@ peerTest("descriptors that nobody asked for are closed by a device process", asy
   }
   await device.idle();
   {
+    await using observer = await device.observe();
     using peer = device.attach();
     // More than any message has: some are lost on the way, and what they came with is not carried out without them.
     peer.send(message(Command.DEVICE_SET_IRQS, setIrqs(0x24, 1)), many(253));
     peer.assertEnd();
+    // That was held against whoever spoke next, too.
+    assertEquals(typeof (await observer.call("stats"))["bar0Reads"], "number");
   }
   await device.idle();
   close(fd);
