@@ -14,7 +14,7 @@ export class Counters {
   badGgttWrites = 0;
   /** Leaf entries aimed at scratch because their frame is no guest RAM or cannot be translated. */
   badLeaves = 0;
-  /** Large pages refused (`engine.md` §15, 14). */
+  /** Large pages refused (`engine.md` §15, 14), those of 2 MiB with a frame that cannot be translated (§17.1) among them. */
   badLargePages = 0;
   /** Directory entries refused because the table they want is no guest RAM (`engine.md` §16). */
   badTables = 0;
@@ -26,6 +26,10 @@ export class Counters {
   tablesBuilt = 0;
   /** Shadow tables freed. */
   tablesFreed = 0;
+  /** 2 MiB pages shadowed as one entry (`engine.md` §17.1). */
+  wholeLargePages = 0;
+  /** 2 MiB pages shadowed as a table of 4 KiB pages (`engine.md` §17.1). */
+  splitLargePages = 0;
   /** Address spaces created. */
   mmsCreated = 0;
   /** Address spaces whose shadow was taken to make room (`engine.md` §11). */

@@ -3,7 +3,7 @@
  *
  * An entry is 64 bits wide and is handled as two 32-bit lanes, `lo` and `hi`: bit 0 present, bit 7 page size
  * (PDE and PDP only), bits 12..45 the frame. Everything else is carried unchanged. Frames fit a `number`; no
- * bigint is needed.
+ * bigint is needed. Of a 2 MiB page only bits 21..45 are frame (§17).
  *
  * @module
  */
@@ -18,8 +18,20 @@ export const LANES = 1024;
 export const PRESENT = 0x1;
 /** Bit 7 of the low lane of a PDE or PDP: the entry is a 2 MiB or 1 GiB leaf. In a PTE the same bit is PAT. */
 export const PAGE_LARGE = 0x80;
+/** Bit 11 of the low lane of a PDE: its PTE table has 64 KiB pages (`engine.md` §17). */
+export const IPS = 0x800;
+/** Bit 6 of the low lane: the page of a leaf was written to. */
+export const DIRTY = 0x40;
+/** Bit 12 of the low lane of a 2 MiB page: what bit 7 is in a PTE. */
+export const PAT_LARGE = 0x1000;
+/** Frames of a 2 MiB page. */
+export const LARGE_FRAMES = 512;
+/** Frames of a 64 KiB page, and entries a page in its table, of which the first counts. */
+export const FRAMES_64K = 16;
 /** The bits of the low lane that are not frame. */
 export const FLAGS_LO = 0xfff;
+/** The bits of the low lane of a 2 MiB page that are not frame. */
+export const LARGE_FLAGS_LO = 0x1fffff;
 /** The bits of the high lane that are frame (bits 32..45 of the entry). */
 export const FRAME_HI = 0x3fff;
 /** Frames whose low part one lane holds: the low lane has 20 frame bits. */
@@ -156,4 +168,43 @@ export function withFrameLo(lo: number, frame: number): number {
  */
 export function withFrameHi(hi: number, frame: number): number {
   return ((hi & ~FRAME_HI) | (frame / FRAMES_PER_HI & FRAME_HI)) >>> 0;
+}
+
+/**
+ * The first frame of a 2 MiB page: bits 21..45 of its entry (`engine.md` §17).
+ *
+ * @param lo Low lane, 32 bits; bits 12..20 are flags.
+ * @param hi High lane, 32 bits.
+ * @returns Frame number, a multiple of {@linkcode LARGE_FRAMES}.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { largeFrameOf } from "./entry.ts";
+ *
+ * assertEquals(largeFrameOf(0x12345083, 1), 0x112200);
+ * ```
+ */
+export function largeFrameOf(lo: number, hi: number): number {
+  return (lo >>> 21) * LARGE_FRAMES + (hi & FRAME_HI) * FRAMES_PER_HI;
+}
+
+/**
+ * The low lane of a 2 MiB page with another frame; its flags, bits 12..20 included, stay (`engine.md` §17). The
+ * high lane is that of {@linkcode withFrameHi}.
+ *
+ * @param lo Low lane, 32 bits.
+ * @param frame Frame number, a multiple of {@linkcode LARGE_FRAMES}.
+ * @returns The new low lane.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { withLargeFrameLo } from "./entry.ts";
+ *
+ * assertEquals(withLargeFrameLo(0x12345083, 0x400), 0x545083);
+ * ```
+ */
+export function withLargeFrameLo(lo: number, frame: number): number {
+  return ((lo & LARGE_FLAGS_LO) | (frame << 12)) >>> 0;
 }

@@ -28,6 +28,11 @@ export interface GvtOptions {
    * (`engine.md` §16), and `oos` and `oosPoolPages` mean nothing.
    */
   readonly tracking?: Tracking;
+  /**
+   * Whether guests may use pages of 64 KiB and 2 MiB (`engine.md` §17). Default false, as in the original. Who offers
+   * them says so in the PVINFO page.
+   */
+  readonly hugePages?: boolean;
   /** Whether this is a platform with gen8 page tables: Broadwell, Skylake or Kaby Lake. Default true. */
   readonly platformSupported?: boolean;
   /** Whether PTE tables that are written often go out of sync. Default false, as in the original. */
@@ -59,6 +64,8 @@ export class GvtGtt {
   platformSupported: boolean;
   /** How the shadow tables of its vGPUs follow the guests'. */
   readonly tracking: Tracking;
+  /** Whether guests may use pages of 64 KiB and 2 MiB. */
+  readonly hugePages: boolean;
   readonly #pages: PageAllocator;
   readonly #oos: boolean;
   readonly #oosPoolPages: number;
@@ -76,6 +83,7 @@ export class GvtGtt {
     this.#pages = pages;
     this.platformSupported = options.platformSupported ?? true;
     this.tracking = options.tracking ?? "trapped";
+    this.hugePages = options.hugePages ?? false;
     this.#oos = this.tracking === "trapped" && (options.oos ?? false);
     this.#oosPoolPages = options.oosPoolPages ?? OOS_POOL_PAGES;
   }

@@ -50,6 +50,16 @@ export interface GttHost {
    */
   gfnToMfn(gfn: number): number;
   /**
+   * How many guest frames from one on are valid, can be pinned, and have host frames that follow one another. So a
+   * whole large page is looked at by a few questions (`engine.md` §17).
+   *
+   * @param gfn First guest frame, below 2^34.
+   * @param frames How many at most, 1 or more.
+   * @returns 0 if the first one is not valid or has no host frame; else 1..`frames`: frame `gfn + i` has host frame
+   *   `gfnToMfn(gfn) + i` for each `i` below it.
+   */
+  gfnRun(gfn: number, frames: number): number;
+  /**
    * Starts or stops trapping the guest's stores to a frame.
    *
    * @param gfn Guest frame number.

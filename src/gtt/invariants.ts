@@ -9,13 +9,21 @@ import {
   childKind,
   ENTRIES,
   frameOf,
+  FRAMES_64K,
+  IPS,
+  isLarge,
   kindName,
+  LARGE_FRAMES,
+  largeFrameOf,
+  PDE,
   PRESENT,
   PTE,
   type TableKind,
   withFrameHi,
   withFrameLo,
+  withLargeFrameLo,
 } from "./entry.ts";
+import { splitEntryLo } from "./large_page.ts";
 import { MAX_PPGTT_MMS } from "./mm.ts";
 import { ShadowTable } from "./shadow_table.ts";
 import { MAX_SHADOW_TABLES } from "./shadow_tables.ts";
@@ -47,6 +55,7 @@ type References = Map<ShadowTable, number>;
 export function assertInvariants(gtt: VgpuGtt): void {
   const references = countReferences(gtt);
   checkTables(gtt, references);
+  checkLargePages(gtt);
   checkTracks(gtt);
   checkLists(gtt);
   if (gtt.parts.trees !== null) checkUntracked(gtt);
@@ -59,7 +68,8 @@ function check(condition: boolean, message: () => string): void {
 
 /** A table's name in a message. */
 function name(table: ShadowTable): string {
-  return `${kindName(table.kind)} table of gfn 0x${table.gfn.toString(16)}`;
+  const pages = table.isSplit ? "split page" : table.span === 1 ? "table" : "table of 64 KiB pages";
+  return `${kindName(table.kind)} ${pages} of gfn 0x${table.gfn.toString(16)}`;
 }
 
 function countReferences(gtt: VgpuGtt): References {
@@ -73,7 +83,8 @@ function countReferences(gtt: VgpuGtt): References {
   for (const table of tables.all()) {
     if (table.kind === PTE) continue;
     for (let index = 0; index < ENTRIES; index++) {
-      if ((table.lanes[2 * index]! & PRESENT) === 0) continue;
+      const lo = table.lanes[2 * index]!;
+      if ((lo & PRESENT) === 0 || isLarge(table.kind, lo)) continue;
       const mfn = table.target(index);
       if (mfn === scratch.mfn[table.kind]) continue;
       refer(mfn, (table.kind - 1) as TableKind, () => `entry ${index} of the ${name(table)}`);
@@ -90,21 +101,65 @@ function countReferences(gtt: VgpuGtt): References {
 }
 
 function checkTables(gtt: VgpuGtt, references: References): void {
-  const { tables, tracks, scratch, oos } = gtt.parts;
+  const { tables, scratch } = gtt.parts;
   check(tables.size <= MAX_SHADOW_TABLES, () => "more shadow tables than the cap");
   for (const table of tables.all()) {
     const counted = references.get(table) ?? 0;
     check(table.refs === counted, () => `${name(table)} has ${table.refs} references, found ${counted}`);
     check(table.refs > 0, () => `${name(table)} is live without references`);
     check(tables.byMfn(table.page.mfn) === table, () => `${name(table)} is not found by its host frame`);
-    check(
-      tables.find(table.gfn, table.kind) === table,
-      () => `${name(table)} is not found by frame and kind`,
-    );
-    check(tracks.at(table.gfn)?.tracks.includes(table) === true, () => `${name(table)} is not tracked`);
-    check(table.enabled || oos.outOfSync.has(table), () => `${name(table)} neither traps nor is out of sync`);
+    if (table.isSplit) checkSplit(gtt, table);
+    else checkFollows(gtt, table);
     if (table.kind === PTE) checkLeaves(table, (mfn) => tables.byMfn(mfn) === undefined || scratch.has(mfn));
   }
+}
+
+/** A table with a guest page is found by it, and follows it. */
+function checkFollows(gtt: VgpuGtt, table: ShadowTable): void {
+  const { tables, tracks, oos } = gtt.parts;
+  const found = tables.find(table.gfn, table.kind, table.span);
+  check(found === table, () => `${name(table)} is not found by frame and kind`);
+  check(tracks.at(table.gfn)?.tracks.includes(table) === true, () => `${name(table)} is not tracked`);
+  check(table.enabled || oos.outOfSync.has(table), () => `${name(table)} neither traps nor is out of sync`);
+  const isSpan = table.span === 1 || gtt.gvt.hugePages && table.kind === PTE;
+  check(isSpan, () => `${name(table)} has an entry for ${table.span}`);
+}
+
+/** A split page has no guest page, one place, and all its leaves (`engine.md` §17.1). */
+function checkSplit(gtt: VgpuGtt, table: ShadowTable): void {
+  check(gtt.gvt.hugePages && table.kind === PTE, () => `${name(table)} exists`);
+  check(table.gfn % LARGE_FRAMES === 0, () => `${name(table)} begins within a page`);
+  check(table.refs === 1, () => `${name(table)} has ${table.refs} places`);
+  check(!table.registered && !table.enabled, () => `${name(table)} is tracked`);
+  check(table.snapshot === null && table.queued === null, () => `${name(table)} waits for something`);
+  for (let index = 0; index < ENTRIES; index++) {
+    const isMapped = (table.lanes[2 * index]! & PRESENT) !== 0;
+    check(isMapped, () => `leaf ${index} of the ${name(table)} is missing`);
+    const mfn = gtt.host.gfnToMfn(table.gfn + index);
+    check(table.target(index) === mfn, () => `leaf ${index} of the ${name(table)} leads elsewhere`);
+  }
+}
+
+/** 2 MiB pages are offered, are aligned and show the guest none of the engine's own pages (`engine.md` §17.1). */
+function checkLargePages(gtt: VgpuGtt): void {
+  const { tables, scratch } = gtt.parts;
+  const own = new Set(scratch.mfn.slice(PTE).map(largeBaseOf)).add(largeBaseOf(gtt.gvt.globalScratch));
+  for (const table of tables.all()) own.add(largeBaseOf(table.page.mfn));
+  for (const table of tables.all()) {
+    for (let index = 0; index < ENTRIES && table.kind !== PTE; index++) {
+      const lo = table.lanes[2 * index]!;
+      if (!isLarge(table.kind, lo)) continue;
+      const where = () => `entry ${index} of the ${name(table)}`;
+      const isOffered = gtt.gvt.hugePages && table.kind === PDE && (lo & PRESENT) !== 0;
+      check(isOffered, () => `${where()} is a large page`);
+      check(!own.has(table.target(index)), () => `${where()} maps a page of the engine's own`);
+    }
+  }
+}
+
+/** The first frame of the 2 MiB that a host frame lies in. */
+function largeBaseOf(mfn: number): number {
+  return mfn - mfn % LARGE_FRAMES;
 }
 
 /** No present leaf may show the guest one of the engine's own pages. */
@@ -164,8 +219,12 @@ function checkLists(gtt: VgpuGtt): void {
 function checkUntracked(gtt: VgpuGtt): void {
   const { tables, oos, post } = gtt.parts;
   check(post.listed.size === 0, () => "a half store waits where no store traps");
-  check(oos.attached.size === tables.size, () => `${tables.size} tables, ${oos.attached.size} snapshots`);
-  for (const table of tables.all()) {
+  const withPage = [...tables.all()].filter((table) => !table.isSplit);
+  check(
+    oos.attached.size === withPage.length,
+    () => `${withPage.length} tables with a page, ${oos.attached.size} snapshots`,
+  );
+  for (const table of withPage) {
     const isOut = !table.enabled && oos.outOfSync.has(table) && oos.attached.has(table);
     check(isOut, () => `${name(table)} is not out of sync`);
     check(table.writeCount === 0, () => `${name(table)} counted a store`);
@@ -180,26 +239,40 @@ function checkUntracked(gtt: VgpuGtt): void {
 function checkSnapshot(gtt: VgpuGtt, table: ShadowTable, index: number): void {
   const { tables, scratch } = gtt.parts;
   const where = () => `entry ${index} of the ${name(table)}`;
-  const wantedLo = table.snapshot![2 * index]!;
-  const wantedHi = table.snapshot![2 * index + 1]!;
+  const first = 2 * (index - index % table.span);
+  const wantedLo = table.snapshot![first]!;
+  const wantedHi = table.snapshot![first + 1]!;
   const lo = table.lanes[2 * index]!;
   const hi = table.lanes[2 * index + 1]!;
-  const mfn = frameOf(lo, hi);
+  const mfn = table.target(index);
   if ((lo & PRESENT) === 0 || mfn === scratch.mfn[table.kind]) {
     const isMissing = table.kind === PTE && (wantedLo & PRESENT) !== 0;
     return check(!isMissing, () => `${where()} maps nothing, its snapshot is present`);
   }
   check((wantedLo & PRESENT) !== 0, () => `${where()} maps something, its snapshot is not present`);
-  const isSame = withFrameLo(wantedLo, mfn) === lo && withFrameHi(wantedHi, mfn) === hi;
+  const child = isLarge(table.kind, lo) ? undefined : tables.byMfn(mfn);
+  const isSame = shadowLo(gtt, table, wantedLo, mfn, child) === lo && withFrameHi(wantedHi, mfn) === hi;
   check(isSame, () => `${where()} has other flags than its snapshot`);
-  if (table.kind === PTE) return;
-  const child = tables.find(frameOf(wantedLo, wantedHi), childKind(table.kind));
+  if (child === undefined) return;
+  const isRight = isLarge(table.kind, wantedLo)
+    ? child.isSplit && child.gfn === largeFrameOf(wantedLo, wantedHi)
+    : child === tables.find(frameOf(wantedLo, wantedHi), childKind(table.kind), child.span);
+  check(isRight, () => `${where()} leads to another table than its snapshot`);
   check(
-    child !== undefined && child.page.mfn === mfn,
-    () => `${where()} leads to another table than its snapshot`,
-  );
-  check(
-    table.children === null || table.children.includes(child!),
+    child.isSplit || table.children === null || table.children.includes(child),
     () => `${where()} leads to a table that the next sync would not visit`,
   );
+}
+
+/** The low lane of the shadow of a present entry, by where it leads. */
+function shadowLo(gtt: VgpuGtt, { kind }: ShadowTable, lo: number, mfn: number, child?: ShadowTable): number {
+  if (isLarge(kind, lo)) {
+    return child === undefined ? withLargeFrameLo(lo, mfn) : withFrameLo(splitEntryLo(lo), mfn);
+  }
+  const has64k = gtt.gvt.hugePages && kind === PDE && (lo & IPS) !== 0;
+  check(
+    child === undefined || (child.span === FRAMES_64K) === has64k,
+    () => "a PTE table is read the wrong way",
+  );
+  return withFrameLo(has64k ? lo & ~IPS : lo, mfn);
 }

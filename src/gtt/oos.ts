@@ -12,7 +12,7 @@
  */
 
 import { EINVAL, ENOMEM, OK } from "./errno.ts";
-import { ENTRIES, frameOf, LANES, PRESENT, withFrameHi, withFrameLo } from "./entry.ts";
+import { ENTRIES, LANES, PRESENT } from "./entry.ts";
 import type { GttHost } from "./host.ts";
 import type { Counters } from "./counters.ts";
 import type { PageTracks } from "./page_track.ts";
@@ -401,7 +401,7 @@ export class OutOfSync {
 
   #applyChanges(table: ShadowTable, guest: Uint32Array): number {
     const snapshot = table.snapshot!;
-    for (let index = 0; index < ENTRIES; index++) {
+    for (let index = 0; index < ENTRIES; index += table.span) {
       const lo = guest[2 * index]!;
       const hi = guest[2 * index + 1]!;
       if (snapshot[2 * index] === lo && snapshot[2 * index + 1] === hi) {
@@ -410,11 +410,10 @@ export class OutOfSync {
       }
       if ((lo & PRESENT) === 0) {
         // As documented, the guest's own value; harmless, for bit 0 is clear (§13, 18).
-        table.store(index, lo, hi);
+        for (let i = 0; i < table.span; i++) table.store(index + i, lo, hi);
       } else {
-        const mfn = this.#tables.translateLeaf(frameOf(lo, hi));
-        if (mfn < 0) return mfn;
-        table.store(index, withFrameLo(lo, mfn), withFrameHi(hi, mfn));
+        const rc = this.#tables.storeLeaf(table, index, lo, hi, false);
+        if (rc !== OK) return rc;
       }
       snapshot[2 * index] = lo;
       snapshot[2 * index + 1] = hi;

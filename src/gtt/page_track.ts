@@ -397,7 +397,10 @@ export class PageTracks {
     for (const track of frame.tracks.filter((each) => each.enabled)) {
       const step = track.storeBytes === 0 ? bytes : track.storeBytes;
       const first = track.storeBytes === 0 ? gpa : gpa - gpa % step;
-      for (let at = first; at < gpa + bytes && track.enabled; at += step) {
+      // An earlier handler may have disabled it. A table that goes out of sync on the way takes all the rest: the
+      // snapshot it goes with is of memory that has all of the change.
+      const isTold = track.enabled;
+      for (let at = first; at < gpa + bytes && isTold && track.registered; at += step) {
         const rc = track.handler(track, at, step);
         if (result === OK) result = rc;
       }

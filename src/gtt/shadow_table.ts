@@ -4,7 +4,7 @@
  * @module
  */
 
-import { frameOf, type TableKind } from "./entry.ts";
+import { frameOf, isLarge, largeFrameOf, type TableKind } from "./entry.ts";
 import type { HostPage } from "./host.ts";
 import { PageTrack, type StoreHandler } from "./page_track.ts";
 
@@ -15,7 +15,9 @@ const BITMAP_WORDS = 16;
  * A shadow table (`engine.md` §4). It is also the page track of its guest page: stores to that page reach its
  * handler.
  *
- * At most one exists for each guest frame *and kind* (§15, 2).
+ * At most one exists for each guest frame *and kind* (§15, 2), where the two ways to read a PTE table, in pages of
+ * 4 KiB or of 64 KiB, count as two kinds (§17.2). The table of a split 2 MiB page (§17.1) has no guest page: it is no
+ * registered track, is never out of sync, and belongs to one directory entry.
  *
  * @example
  * ```ts
@@ -35,6 +37,13 @@ export class ShadowTable extends PageTrack {
   override readonly storeBytes = 8;
   /** What kind of table the guest page is read as. */
   readonly kind: TableKind;
+  /**
+   * Entries that one guest entry stands for: 1; or 16 in a PTE table of 64 KiB pages, where the first of each
+   * sixteen counts.
+   */
+  readonly span: 1 | 16;
+  /** Whether it shadows a 2 MiB page that is split, and no guest table; `gfn` is the page's first frame then. */
+  readonly isSplit: boolean;
   /** The host page that the hardware walks. */
   readonly page: HostPage;
   /** Its lanes: entry `i` is `lanes[2 * i]` and `lanes[2 * i + 1]`. */
@@ -61,10 +70,21 @@ export class ShadowTable extends PageTrack {
    * @param kind What kind of table the guest page is read as.
    * @param page Its host page, mapped and all zeroes.
    * @param handler Called for each store to the guest page.
+   * @param span Entries that one guest entry stands for.
+   * @param isSplit Whether there is no guest page, but a 2 MiB page that is split.
    */
-  constructor(gfn: number, kind: TableKind, page: HostPage, handler: StoreHandler) {
+  constructor(
+    gfn: number,
+    kind: TableKind,
+    page: HostPage,
+    handler: StoreHandler,
+    span: 1 | 16 = 1,
+    isSplit = false,
+  ) {
     super(gfn, handler);
     this.kind = kind;
+    this.span = span;
+    this.isSplit = isSplit;
     this.page = page;
     this.lanes = page.lanes;
   }
@@ -73,10 +93,35 @@ export class ShadowTable extends PageTrack {
    * Frame that a shadow entry points to.
    *
    * @param index Entry, 0..511.
-   * @returns Host frame number, present or not; 0 for an empty entry.
+   * @returns Host frame number, present or not; 0 for an empty entry, the first frame of a 2 MiB page.
    */
   target(index: number): number {
-    return frameOf(this.lanes[2 * index]!, this.lanes[2 * index + 1]!);
+    const lo = this.lanes[2 * index]!;
+    const hi = this.lanes[2 * index + 1]!;
+    return isLarge(this.kind, lo) ? largeFrameOf(lo, hi) : frameOf(lo, hi);
+  }
+
+  /**
+   * Guest frame that a leaf wants.
+   *
+   * @param index Entry of a PTE table that has a guest page, 0..511.
+   * @param lo Low lane of the guest entry that stands for it: itself, or the first of its sixteen.
+   * @param hi High lane of that entry.
+   * @returns Guest frame number.
+   *
+   * @example The fourth entry of a 64 KiB page
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { PTE, ShadowTable } from "../../mod.ts";
+   *
+   * const page = { mfn: 7, lanes: new Uint32Array(1024) };
+   * assertEquals(new ShadowTable(2, PTE, page, () => 0).leafFrame(3, 0x45003, 0), 0x45);
+   * assertEquals(new ShadowTable(2, PTE, page, () => 0, 16).leafFrame(3, 0x45003, 0), 0x43);
+   * ```
+   */
+  leafFrame(index: number, lo: number, hi: number): number {
+    const frame = frameOf(lo, hi);
+    return this.span === 1 ? frame : frame - frame % this.span + index % this.span;
   }
 
   /**

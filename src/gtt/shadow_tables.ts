@@ -4,7 +4,7 @@
  *
  * Invariants, checked by `assertInvariants()`:
  * - every present directory entry of a shadow table points to a live table of the kind below, or to this
- *   vGPU's scratch page for the table's own kind;
+ *   vGPU's scratch page for the table's own kind; or it is a 2 MiB page (bit 7) that leads to host frames;
  * - a table's reference count is exactly the number of such entries and mm roots, plus work in progress;
  * - a table is freed when its count reaches 0, and only then (or all at once, by a reset).
  *
@@ -18,14 +18,22 @@ import {
   childKind,
   ENTRIES,
   frameOf,
+  FRAMES_64K,
+  IPS,
   isLarge,
   LANES,
+  LARGE_FRAMES,
+  largeFrameOf,
+  PAGE_LARGE,
+  PDE,
   PRESENT,
   PTE,
   type TableKind,
   withFrameHi,
   withFrameLo,
+  withLargeFrameLo,
 } from "./entry.ts";
+import { fillSplitPage, isLargePageRam, splitEntryLo, wholeLargeFrame } from "./large_page.ts";
 import { type GttHost, type HostPage, INVALID_MFN } from "./host.ts";
 import type { Counters } from "./counters.ts";
 import type { PageTracks, StoreHandler } from "./page_track.ts";
@@ -58,6 +66,8 @@ export interface TableComparer {
 
 /** What the tables need from the engine around them. */
 export interface ShadowTableOwner {
+  /** Whether guests may use pages of 64 KiB and 2 MiB (`engine.md` §17). */
+  readonly hugePages: boolean;
   /**
    * The device's global scratch page.
    *
@@ -169,7 +179,8 @@ export class ShadowTables {
    *
    * @param gfn Guest frame number.
    * @param kind Kind of the table.
-   * @returns The table, or `undefined`.
+   * @param span Entries that one guest entry stands for: 16 in a PTE table of 64 KiB pages (§17.2).
+   * @returns The table, or `undefined`; never the table of a split 2 MiB page.
    *
    * @example One guest page can be two tables
    * ```ts
@@ -185,11 +196,11 @@ export class ShadowTables {
    * assertEquals(tables.find(3, PTE), undefined);
    * ```
    */
-  find(gfn: number, kind: TableKind): ShadowTable | undefined {
+  find(gfn: number, kind: TableKind, span: 1 | 16 = 1): ShadowTable | undefined {
     const frame = this.#tracks.at(gfn);
     if (frame === undefined) return undefined;
     for (const track of frame.tracks) {
-      if (track instanceof ShadowTable && track.kind === kind) return track;
+      if (track instanceof ShadowTable && track.kind === kind && track.span === span) return track;
     }
     return undefined;
   }
@@ -223,7 +234,7 @@ export class ShadowTables {
    * ```
    */
   obtain(kind: TableKind, gfn: number): ShadowTable | number {
-    const table = this.#join(kind, gfn);
+    const table = this.#join(kind, gfn, 1);
     const comparer = this.#owner.comparer();
     if (comparer === null || typeof table === "number") return table;
     const rc = comparer.syncTable(table);
@@ -293,8 +304,8 @@ export class ShadowTables {
    * @param index Entry, 0..511.
    * @param lo Low lane of the guest's entry.
    * @param hi High lane of the guest's entry.
-   * @returns 0; -EINVAL for a large page, -ENXIO for a leaf that cannot be translated, or the error of
-   *   building a child. On error the old entry stays as it was.
+   * @returns 0; -EINVAL for a large page that is refused, -ENXIO for a leaf that cannot be translated, large or not,
+   *   or the error of building a child. On error the old entry stays as it was.
    *
    * @example A failed add leaves the old mapping live (`engine.md` §13, 15)
    * ```ts
@@ -312,27 +323,58 @@ export class ShadowTables {
    * ```
    */
   apply(table: ShadowTable, index: number, lo: number, hi: number): number {
-    const oldLo = table.lanes[2 * index]!;
-    const oldHi = table.lanes[2 * index + 1]!;
     if ((lo & PRESENT) === 0) {
       this.removeEntry(table, index);
       return OK;
     }
-    const target = table.kind === PTE
-      ? this.translateLeaf(frameOf(lo, hi))
-      : this.#obtainChild(table.kind, lo, hi);
-    if (target < 0) return target;
-    table.store(index, withFrameLo(lo, target), withFrameHi(hi, target));
-    this.#releaseTarget(table.kind, oldLo, oldHi);
+    if (table.kind === PTE) return this.storeLeaf(table, index, lo, hi, false);
+    const oldLo = table.lanes[2 * index]!;
+    const oldHi = table.lanes[2 * index + 1]!;
+    const rc = this.#link(table, index, lo, hi);
+    if (rc === OK) this.#releaseTarget(table.kind, oldLo, oldHi);
+    return rc;
+  }
+
+  /**
+   * Stores a present leaf: one entry, or the sixteen of a 64 KiB page (`engine.md` §17.2).
+   *
+   * @param table A PTE table.
+   * @param index Entry, 0..511, one that counts.
+   * @param lo Low lane of the guest's entry.
+   * @param hi High lane of the guest's entry.
+   * @param mayMiss Whether frames that cannot be translated lead to the global scratch page; else they are an error.
+   * @returns 0, or -ENXIO; then nothing changed.
+   *
+   * @example A page that wants RAM which is not there
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, ENXIO, OK, PTE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PTE, 2) as ShadowTable;
+   * assertEquals([tables.storeLeaf(table, 0, 0x99003, 0, false), table.target(0)], [ENXIO, 0]);
+   * assertEquals([tables.storeLeaf(table, 0, 0x99003, 0, true), table.target(0)], [OK, device.gvt.globalScratch]);
+   * ```
+   */
+  storeLeaf(table: ShadowTable, index: number, lo: number, hi: number, mayMiss: boolean): number {
+    if (table.span !== 1) return this.#storeLeaves(table, index, lo, hi, mayMiss);
+    let mfn = this.translateLeaf(frameOf(lo, hi));
+    if (mfn < 0) {
+      if (!mayMiss) return mfn;
+      mfn = this.#owner.globalScratch();
+    }
+    table.store(index, withFrameLo(lo, mfn), withFrameHi(hi, mfn));
     return OK;
   }
 
   /**
    * Removes a shadow entry: it is aimed at this level's scratch page with its flags kept, and what it led to
-   * is released (`engine.md` §9.4 steps 2 and 3).
+   * is released (`engine.md` §9.4 steps 2 and 3). Of a 64 KiB page all sixteen are; a 2 MiB page is one no more.
    *
    * @param table The table; the caller holds a reference.
-   * @param index Entry, 0..511.
+   * @param index Entry, 0..511, one that counts.
    * @throws {Error} When the entry leads to no table: a bug of the engine (§15, 10).
    *
    * @example An entry that was empty leads to scratch without being present
@@ -352,8 +394,67 @@ export class ShadowTables {
     const lo = table.lanes[2 * index]!;
     const hi = table.lanes[2 * index + 1]!;
     const scratch = this.#scratch.mfn[table.kind]!;
-    table.store(index, withFrameLo(lo, scratch), withFrameHi(hi, scratch));
+    if (isLarge(table.kind, lo)) {
+      table.store(index, withFrameLo(lo & ~PAGE_LARGE, scratch), withFrameHi(hi, scratch));
+      return;
+    }
+    for (let i = index; i < index + table.span; i++) this.#aim(table, i, scratch);
     this.#releaseTarget(table.kind, lo, hi);
+  }
+
+  /**
+   * Whether a directory entry leads to nothing of the guest's.
+   *
+   * @param table A directory.
+   * @param index Entry, 0..511.
+   * @returns Whether it is not present or leads to scratch.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PDE, type ShadowTable } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // entry 0 leads to the PTE table in frame 2
+   * const { tables } = device.vgpu.gtt.parts;
+   * const table = tables.obtain(PDE, 1) as ShadowTable;
+   * assertEquals([tables.mapsNothing(table, 0), tables.mapsNothing(table, 1)], [false, true]);
+   * tables.removeEntry(table, 0);
+   * assertEquals(tables.mapsNothing(table, 0), true);
+   * ```
+   */
+  mapsNothing(table: ShadowTable, index: number): boolean {
+    return (table.lanes[2 * index]! & PRESENT) === 0 || table.target(index) === this.#scratch.mfn[table.kind];
+  }
+
+  /**
+   * Whether a present guest entry of a directory asks for a shadow table that is not there yet.
+   *
+   * @param kind Kind of the directory.
+   * @param lo Low lane of the guest's entry.
+   * @param hi High lane of the guest's entry.
+   * @returns Whether; not for a 2 MiB page that cannot be shadowed at all.
+   *
+   * @example A 2 MiB page needs one where the host's frames do not follow one another
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PDE } from "../../mod.ts";
+   *
+   * using device = createDevice({ hugePages: true });
+   * device.mapRam({ gpa: 0x200000, size: 0x200000 });
+   * device.mapRam({ gpa: 0x400000, size: 0x200000, mfn: 0x800001 });
+   * const { tables } = device.vgpu.gtt.parts;
+   * const needs = (lo: number) => tables.needsTable(PDE, lo, 0);
+   * assertEquals([needs(0x200083), needs(0x400083), needs(0x600083), needs(0x200003)], [false, true, false, true]);
+   * ```
+   */
+  needsTable(kind: TableKind, lo: number, hi: number): boolean {
+    if (!isLarge(kind, lo)) {
+      return this.find(frameOf(lo, hi), childKind(kind), this.#spanBelow(kind, lo)) === undefined;
+    }
+    const gfn = largeFrameOf(lo, hi);
+    return wholeLargeFrame(this.#host, gfn) === INVALID_MFN && isLargePageRam(this.#host, gfn);
   }
 
   /**
@@ -393,13 +494,14 @@ export class ShadowTables {
    */
   hasTableIn(gfn: number, frames: number): boolean {
     for (const table of this.#byMfn.values()) {
-      if (table.gfn >= gfn && table.gfn < gfn + frames) return true;
+      if (!table.isSplit && table.gfn >= gfn && table.gfn < gfn + frames) return true;
     }
     return false;
   }
 
   /**
-   * Host frames are gone: leaves that led there lead to the global scratch page (`engine.md` §15, 30).
+   * Host frames are gone: leaves that led there lead to the global scratch page (`engine.md` §15, 30), and 2 MiB pages
+   * with such a frame are removed (§17.3).
    *
    * @param mfn First host frame.
    * @param frames How many.
@@ -409,12 +511,20 @@ export class ShadowTables {
     this.#eachLeaf((table, index, target) => {
       if (target >= mfn && target < mfn + frames) this.#aim(table, index, scratch);
     });
+    if (!this.#owner.hugePages) return;
+    for (const table of this.#byMfn.values()) {
+      if (table.kind !== PDE) continue;
+      for (let index = 0; index < ENTRIES; index++) {
+        if (this.#isLargePageIn(table, index, mfn, frames)) this.removeEntry(table, index);
+      }
+    }
   }
 
   /**
    * Guest frames came: leaves that wanted them and led to the global scratch page lead there now. A leaf whose
    * flags are not the guest's waits on: its entry was refused, and the shadow's flags are those of the one before
-   * (`engine.md` §13, 15). Nothing else changes, neither what is queued nor what is out of sync.
+   * (`engine.md` §13, 15). 2 MiB pages that wanted them and map nothing are tried again (§17.3). Nothing else changes,
+   * neither what is queued nor what is out of sync.
    *
    * @param gfn First guest frame.
    * @param frames How many.
@@ -425,23 +535,66 @@ export class ShadowTables {
     let read: ShadowTable | null = null;
     this.#eachLeaf((table, index, target) => {
       if (target !== scratch) return;
-      if (read !== table && this.#host.readPage(table.gfn, guest) !== OK) return;
-      read = table;
-      const lo = guest[2 * index]!;
-      const hi = guest[2 * index + 1]!;
-      const wanted = frameOf(lo, hi);
+      if (read !== table) {
+        // Out of sync, the shadow is that of the snapshot.
+        if (!table.enabled && table.snapshot !== null) guest.set(table.snapshot);
+        else if (this.#host.readPage(table.gfn, guest) !== OK) return;
+        read = table;
+      }
+      const first = index - index % table.span;
+      const lo = guest[2 * first]!;
+      const hi = guest[2 * first + 1]!;
+      const wanted = table.leafFrame(index, lo, hi);
       if (wanted < gfn || wanted >= gfn + frames) return;
       if (withFrameLo(lo, target) !== table.lanes[2 * index]) return;
       if (withFrameHi(hi, target) !== table.lanes[2 * index + 1]) return;
       const mfn = this.translateLeaf(wanted);
       if (mfn >= 0) this.#aim(table, index, mfn);
     });
+    if (!this.#owner.hugePages) return;
+    for (const table of this.#byMfn.values()) {
+      if (table.kind !== PDE) continue;
+      // Making a table may reclaim the tree that this one is in: one reference keeps it meanwhile.
+      table.refs++;
+      this.#takeLargePages(table, gfn, frames);
+      this.release(table);
+    }
   }
 
-  /** Calls `visit` for each present leaf of each table. */
+  /** Tries the 2 MiB pages of a table again that want some of these guest frames and map nothing. */
+  #takeLargePages(table: ShadowTable, gfn: number, frames: number): void {
+    const guest = this.#guestPage[PDE]!;
+    if (this.#host.readPage(table.gfn, guest) !== OK) return;
+    for (let index = 0; index < ENTRIES; index++) {
+      const lo = guest[2 * index]!;
+      const hi = guest[2 * index + 1]!;
+      if ((lo & PRESENT) === 0 || !isLarge(PDE, lo)) continue;
+      const wanted = largeFrameOf(lo, hi);
+      if (wanted + LARGE_FRAMES <= gfn || wanted >= gfn + frames) continue;
+      if (table.isQueued(index) || !this.mapsNothing(table, index)) continue;
+      this.#link(table, index, lo, hi); // on an error it waits on
+    }
+  }
+
+  /** Whether an entry of a PDE table is a 2 MiB page, split or not, one of whose host frames is among these. */
+  #isLargePageIn(table: ShadowTable, index: number, mfn: number, frames: number): boolean {
+    const lo = table.lanes[2 * index]!;
+    if ((lo & PRESENT) === 0) return false;
+    const target = table.target(index);
+    if (isLarge(PDE, lo)) return target + LARGE_FRAMES > mfn && target < mfn + frames;
+    const child = this.#byMfn.get(target);
+    if (child === undefined || !child.isSplit) return false;
+    for (let i = 0; i < ENTRIES; i++) {
+      const leaf = child.target(i);
+      if (leaf >= mfn && leaf < mfn + frames) return true;
+    }
+    return false;
+  }
+
+  /** Calls `visit` for each present leaf of each table that has a guest page. */
   #eachLeaf(visit: (table: ShadowTable, index: number, target: number) => void): void {
     for (const table of this.#byMfn.values()) {
-      if (table.kind !== PTE) continue;
+      if (table.kind !== PTE || table.isSplit) continue;
       for (let index = 0; index < ENTRIES; index++) {
         if ((table.lanes[2 * index]! & PRESENT) !== 0) visit(table, index, table.target(index));
       }
@@ -462,18 +615,15 @@ export class ShadowTables {
    *
    * @returns The table, or a negative errno; then nothing is left.
    */
-  #join(kind: TableKind, gfn: number): ShadowTable | number {
-    const known = this.find(gfn, kind);
+  #join(kind: TableKind, gfn: number, span: 1 | 16): ShadowTable | number {
+    const known = this.find(gfn, kind, span);
     if (known !== undefined) {
       known.refs++;
       return known;
     }
-    const page = this.#allocPage();
-    if (typeof page === "number") return page;
-    const table = new ShadowTable(gfn, kind, page, this.#onStore);
+    const table = this.#make(gfn, kind, span, false);
+    if (typeof table === "number") return table;
     this.#tracks.init(table);
-    this.#byMfn.set(page.mfn, table);
-    this.#counters.tablesBuilt++;
     const rc = this.#owner.comparer()?.begin(table) ?? this.#protectAndPopulate(table);
     if (rc === OK) return table;
     this.release(table);
@@ -485,14 +635,60 @@ export class ShadowTables {
     return rc === OK ? this.#populate(table) : rc;
   }
 
-  /** Obtains the child table of a guest directory entry. @returns Its host frame, or a negative errno. */
-  #obtainChild(kind: TableKind, lo: number, hi: number): number {
-    if (isLarge(kind, lo)) {
+  /** A new table with an empty page, which is live from now on. @returns It, or -ENOMEM, -EINVAL. */
+  #make(gfn: number, kind: TableKind, span: 1 | 16, isSplit: boolean): ShadowTable | number {
+    const page = this.#allocPage();
+    if (typeof page === "number") return page;
+    const table = new ShadowTable(gfn, kind, page, this.#onStore, span, isSplit);
+    this.#byMfn.set(page.mfn, table);
+    this.#counters.tablesBuilt++;
+    return table;
+  }
+
+  /** How the PTE table below a directory entry is read. */
+  #spanBelow(kind: TableKind, lo: number): 1 | 16 {
+    return this.#owner.hugePages && kind === PDE && (lo & IPS) !== 0 ? FRAMES_64K : 1;
+  }
+
+  /**
+   * Stores a present directory entry, with its child table or 2 MiB page. What it led to before is not released.
+   *
+   * @returns 0, or a negative errno; then nothing changed.
+   */
+  #link(table: ShadowTable, index: number, lo: number, hi: number): number {
+    if (isLarge(table.kind, lo)) return this.#linkLargePage(table, index, lo, hi);
+    const span = this.#spanBelow(table.kind, lo);
+    const child = this.#join(childKind(table.kind), frameOf(lo, hi), span);
+    if (typeof child === "number") return child;
+    // The child's entries are 4 KiB pages, whatever the guest's are.
+    const flags = span === 1 ? lo : lo & ~IPS;
+    table.store(index, withFrameLo(flags, child.page.mfn), withFrameHi(hi, child.page.mfn));
+    return OK;
+  }
+
+  /** As {@linkcode ShadowTables.#link}, for an entry with page size (`engine.md` §15, 14; §17.1). */
+  #linkLargePage(table: ShadowTable, index: number, lo: number, hi: number): number {
+    const gfn = largeFrameOf(lo, hi);
+    const isOffered = this.#owner.hugePages && table.kind === PDE;
+    const mfn = isOffered ? wholeLargeFrame(this.#host, gfn) : INVALID_MFN;
+    if (!isOffered || mfn === INVALID_MFN && !isLargePageRam(this.#host, gfn)) {
       this.#counters.badLargePages++;
-      return EINVAL;
+      return isOffered ? ENXIO : EINVAL;
     }
-    const child = this.#join(childKind(kind), frameOf(lo, hi));
-    return typeof child === "number" ? child : child.page.mfn;
+    if (mfn !== INVALID_MFN) {
+      table.store(index, withLargeFrameLo(lo, mfn), withFrameHi(hi, mfn));
+      this.#counters.wholeLargePages++;
+      return OK;
+    }
+    const child = this.#make(gfn, PTE, 1, true);
+    if (typeof child === "number") return child;
+    if (!fillSplitPage(this.#host, child.lanes, gfn, lo, hi)) { // the host has changed its mind
+      this.release(child);
+      return ENXIO;
+    }
+    table.store(index, withFrameLo(splitEntryLo(lo), child.page.mfn), withFrameHi(hi, child.page.mfn));
+    this.#counters.splitLargePages++;
+    return OK;
   }
 
   #populate(table: ShadowTable): number {
@@ -506,16 +702,14 @@ export class ShadowTables {
     for (let lane = 0; lane < LANES; lane += 2) {
       const lo = guest[lane]!;
       if ((lo & PRESENT) === 0) continue;
-      const hi = guest[lane + 1]!;
-      const child = this.#obtainChild(table.kind, lo, hi);
-      if (child < 0) return child;
-      table.lanes[lane] = withFrameLo(lo, child);
-      table.lanes[lane + 1] = withFrameHi(hi, child);
+      const rc = this.#link(table, lane / 2, lo, guest[lane + 1]!);
+      if (rc !== OK) return rc;
     }
     return OK;
   }
 
   #populateLeaves(table: ShadowTable, guest: Uint32Array): void {
+    if (table.span !== 1) return this.#populatePages64k(table, guest);
     const lanes = table.lanes;
     for (let lane = 0; lane < LANES; lane += 2) {
       const lo = guest[lane]!;
@@ -528,13 +722,34 @@ export class ShadowTables {
     }
   }
 
+  #populatePages64k(table: ShadowTable, guest: Uint32Array): void {
+    for (let index = 0; index < ENTRIES; index += FRAMES_64K) {
+      const lo = guest[2 * index]!;
+      if ((lo & PRESENT) !== 0) this.#storeLeaves(table, index, lo, guest[2 * index + 1]!, true);
+    }
+  }
+
+  /** As {@linkcode ShadowTables.storeLeaf}, for a 64 KiB page. */
+  #storeLeaves(table: ShadowTable, index: number, lo: number, hi: number, mayMiss: boolean): number {
+    const gfn = table.leafFrame(index, lo, hi);
+    for (let i = 0; i < FRAMES_64K && !mayMiss; i++) {
+      if (this.translateLeaf(gfn + i) < 0) return ENXIO;
+    }
+    for (let i = 0; i < FRAMES_64K; i++) {
+      let mfn = this.translateLeaf(gfn + i);
+      if (mfn < 0) mfn = this.#owner.globalScratch();
+      table.store(index + i, withFrameLo(lo, mfn), withFrameHi(hi, mfn));
+    }
+    return OK;
+  }
+
   #releaseChild(table: ShadowTable, index: number): void {
     this.#releaseTarget(table.kind, table.lanes[2 * index]!, table.lanes[2 * index + 1]!);
   }
 
   /** Releases what an entry of a table of this kind led to, if it led to a table. */
   #releaseTarget(kind: TableKind, lo: number, hi: number): void {
-    if (kind === PTE || (lo & PRESENT) === 0) return;
+    if (kind === PTE || (lo & PRESENT) === 0 || isLarge(kind, lo)) return;
     const mfn = frameOf(lo, hi);
     if (mfn === this.#scratch.mfn[kind]) return;
     const child = this.#byMfn.get(mfn);

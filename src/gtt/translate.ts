@@ -5,10 +5,22 @@
  */
 
 import { INVALID_ADDR } from "./address.ts";
-import { childKind, frameOf, PAGE_SIZE, PDE, PDP, PRESENT, PTE, type TableKind } from "./entry.ts";
+import {
+  childKind,
+  frameOf,
+  isLarge,
+  largeFrameOf,
+  PAGE_SIZE,
+  PDE,
+  PDP,
+  PRESENT,
+  PTE,
+  type TableKind,
+} from "./entry.ts";
 import { OK } from "./errno.ts";
 import type { GttHost } from "./host.ts";
 import type { PpgttMm } from "./mm.ts";
+import type { ShadowTable } from "./shadow_table.ts";
 import type { ShadowTables } from "./shadow_tables.ts";
 
 /**
@@ -56,7 +68,7 @@ export class Translator {
 
   /**
    * Translates an address of a PPGTT (`intel_vgpu_gma_to_gpa`, `engine.md` §8.7): through the shadow down to
-   * the last table, whose entry is read live from guest memory. So the answer follows the guest even while
+   * the last guest table, whose entry is read live from guest memory. So the answer follows the guest even while
    * the shadow is stale.
    *
    * @param mm A live address space.
@@ -88,18 +100,35 @@ export class Translator {
     let table = this.#tables.byMfn(frameOf(mm.shadowRoots[2 * slot]!, mm.shadowRoots[2 * slot + 1]!));
     while (table !== undefined) {
       const index = tableIndex(kind, lo, hi);
-      if (kind === PTE) return this.#leaf(table.gfn, index, lo);
+      if (kind === PTE) return this.#leaf(table, index, lo);
       if ((table.lanes[2 * index]! & PRESENT) === 0) return INVALID_ADDR;
-      table = this.#tables.byMfn(table.target(index));
+      if (isLarge(kind, table.lanes[2 * index]!)) return this.#largeLeaf(table, index, lo);
+      const child: ShadowTable | undefined = this.#tables.byMfn(table.target(index));
+      if (child?.isSplit) return this.#largeLeaf(table, index, lo);
+      table = child;
       kind = childKind(kind);
     }
     return INVALID_ADDR;
   }
 
-  #leaf(gfn: number, index: number, gma: number): number {
+  #leaf(table: ShadowTable, index: number, gma: number): number {
+    const entry = this.#read(table, index - index % table.span);
+    if (entry === null) return INVALID_ADDR;
+    return table.leafFrame(index, entry[0]!, entry[1]!) * PAGE_SIZE + gma % PAGE_SIZE;
+  }
+
+  /** An address of a 2 MiB page, whole or split. The guest's entry, read now, may be none any more. */
+  #largeLeaf(table: ShadowTable, index: number, gma: number): number {
+    const entry = this.#read(table, index);
+    if (entry === null || !isLarge(PDE, entry[0]!)) return INVALID_ADDR;
+    const frame = largeFrameOf(entry[0]!, entry[1]!) + tableIndex(PTE, gma, 0);
+    return frame * PAGE_SIZE + gma % PAGE_SIZE;
+  }
+
+  /** The guest's entry as it is now; `null` if it is not present or cannot be read. */
+  #read(table: ShadowTable, index: number): Uint32Array | null {
     const entry = this.#entry;
-    if (this.#host.readEntry(gfn * PAGE_SIZE + 8 * index, entry) !== OK) return INVALID_ADDR;
-    if ((entry[0]! & PRESENT) === 0) return INVALID_ADDR;
-    return frameOf(entry[0]!, entry[1]!) * PAGE_SIZE + gma % PAGE_SIZE;
+    if (this.#host.readEntry(table.gfn * PAGE_SIZE + 8 * index, entry) !== OK) return null;
+    return (entry[0]! & PRESENT) === 0 ? null : entry;
   }
 }

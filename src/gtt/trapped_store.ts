@@ -40,7 +40,7 @@ export class TrappedStores {
 
   /**
    * Applies one store (`engine.md` §9.3). Guest memory already holds it; only the entry that contains `gpa`
-   * is looked at.
+   * is looked at, if it counts.
    *
    * @param table The table whose guest page was hit.
    * @param gpa First byte stored.
@@ -51,6 +51,8 @@ export class TrappedStores {
   handle(table: ShadowTable, gpa: number, bytes: number): number {
     if (bytes !== 4 && bytes !== 8) return EINVAL;
     const index = (gpa % PAGE_SIZE) >>> 3;
+    // Of a 64 KiB page only the first entry counts (§17.2).
+    if ((index & (table.span - 1)) !== 0) return OK;
     const entry = this.#entry;
     if (this.#host.readEntry(table.gfn * PAGE_SIZE + 8 * index, entry) !== OK) entry.fill(0);
     const lo = entry[0]!;
@@ -68,7 +70,7 @@ export class TrappedStores {
   #count(table: ShadowTable, index: number, lo: number, hi: number): number {
     table.writeCount++;
     this.#oos.storeSnapshot(table, index, lo, hi);
-    if (table.kind !== PTE || table.writeCount < OOS_THRESHOLD) return OK;
+    if (table.kind !== PTE || table.writeCount < OOS_THRESHOLD || !table.enabled) return OK;
     // A failed attach is not an error of its own: leaving sync then finds no snapshot.
     if (table.snapshot === null) this.#oos.attach(table);
     return this.#oos.leaveSync(table);

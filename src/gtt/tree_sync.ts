@@ -23,18 +23,8 @@
  * @module
  */
 
-import { EFAULT, EINVAL, ENOMEM, OK } from "./errno.ts";
-import {
-  childKind,
-  ENTRIES,
-  frameOf,
-  isLarge,
-  LANES,
-  PRESENT,
-  PTE,
-  withFrameHi,
-  withFrameLo,
-} from "./entry.ts";
+import { EFAULT, EINVAL, ENOMEM, ENXIO, OK } from "./errno.ts";
+import { ENTRIES, frameOf, isLarge, LANES, LARGE_FRAMES, largeFrameOf, PDE, PRESENT, PTE } from "./entry.ts";
 import type { GttHost } from "./host.ts";
 import type { Counters } from "./counters.ts";
 import { type PpgttMm, ROOTS } from "./mm.ts";
@@ -78,6 +68,7 @@ export class TreeSync implements TableComparer {
   readonly #tables: ShadowTables;
   readonly #oos: OutOfSync;
   readonly #globalScratch: () => number;
+  readonly #hugePages: boolean;
   readonly #guest: Uint32Array = new Uint32Array(LANES);
   /** The same bytes, an entry a number. */
   readonly #guestEntries: Float64Array = new Float64Array(this.#guest.buffer);
@@ -96,6 +87,7 @@ export class TreeSync implements TableComparer {
    * @param tables The shadow tables of the vGPU.
    * @param oos Keeps their snapshots.
    * @param globalScratch Answers the host frame that leaves without RAM lead to.
+   * @param hugePages Whether guests may use pages of 64 KiB and 2 MiB (§17).
    */
   constructor(
     host: GttHost,
@@ -103,12 +95,14 @@ export class TreeSync implements TableComparer {
     tables: ShadowTables,
     oos: OutOfSync,
     globalScratch: () => number,
+    hugePages: boolean,
   ) {
     this.#host = host;
     this.#counters = counters;
     this.#tables = tables;
     this.#oos = oos;
     this.#globalScratch = globalScratch;
+    this.#hugePages = hugePages;
   }
 
   /**
@@ -186,11 +180,15 @@ export class TreeSync implements TableComparer {
   forget(gfn: number, frames: number): void {
     for (const table of this.#oos.attached) {
       const snapshot = table.snapshot!;
-      for (let lane = 0; lane < LANES; lane += 2) {
-        if ((snapshot[lane]! & PRESENT) === 0) continue;
-        const wanted = frameOf(snapshot[lane]!, snapshot[lane + 1]!);
-        if (wanted < gfn || wanted >= gfn + frames) continue;
-        if (!this.#mapsNothing(table, lane / 2)) continue;
+      for (let lane = 0; lane < LANES; lane += 2 * table.span) {
+        const lo = snapshot[lane]!;
+        const hi = snapshot[lane + 1]!;
+        if ((lo & PRESENT) === 0) continue;
+        const isLargePage = isLarge(table.kind, lo);
+        const first = isLargePage ? largeFrameOf(lo, hi) : table.leafFrame(0, lo, hi);
+        const count = isLargePage ? LARGE_FRAMES : table.span;
+        if (first + count <= gfn || first >= gfn + frames) continue;
+        if (!this.#missesSomething(table, lane / 2)) continue;
         this.#tables.removeEntry(table, lane / 2);
         snapshot[lane] = snapshot[lane + 1] = 0;
       }
@@ -237,6 +235,12 @@ export class TreeSync implements TableComparer {
       const lo = this.#guest[2 * index]!;
       const hi = this.#guest[2 * index + 1]!;
       if (snapshot![2 * index] === lo && snapshot![2 * index + 1] === hi) continue;
+      if ((index & (table.span - 1)) !== 0) {
+        // Of a 64 KiB page only the first entry counts (§17.2).
+        snapshot![2 * index] = lo;
+        snapshot![2 * index + 1] = hi;
+        continue;
+      }
       if (this.#isHopeless(table, index)) continue;
       isChanged = true;
       const isDone = this.#apply(table, index, lo, hi);
@@ -251,21 +255,17 @@ export class TreeSync implements TableComparer {
   /** Applies a changed entry or removes it. @returns Whether trying again would change nothing. */
   #apply(table: ShadowTable, index: number, lo: number, hi: number): boolean {
     if ((lo & PRESENT) === 0) this.#tables.removeEntry(table, index);
-    else if (table.kind === PTE) this.#applyLeaf(table, index, lo, hi);
-    else if (this.#isDirectory(table, lo, hi)) return this.#link(table, index, lo, hi);
+    else if (table.kind === PTE) this.#tables.storeLeaf(table, index, lo, hi, true);
+    else if (this.#mayLink(table, lo, hi)) return this.#link(table, index, lo, hi);
     else this.#tables.removeEntry(table, index);
     return true;
   }
 
-  #applyLeaf(table: ShadowTable, index: number, lo: number, hi: number): void {
-    let mfn = this.#tables.translateLeaf(frameOf(lo, hi));
-    if (mfn < 0) mfn = this.#globalScratch();
-    table.store(index, withFrameLo(lo, mfn), withFrameHi(hi, mfn));
-  }
-
-  /** Whether a present directory entry leads to a page that can be a table; the guest's mistake if not. */
-  #isDirectory(table: ShadowTable, lo: number, hi: number): boolean {
+  /** Whether a present directory entry may lead where it says; the guest's mistake if not. */
+  #mayLink(table: ShadowTable, lo: number, hi: number): boolean {
     if (isLarge(table.kind, lo)) {
+      // Whether a 2 MiB page is RAM turns out when it is shadowed.
+      if (this.#hugePages && table.kind === PDE) return true;
       this.#counters.badLargePages++;
       return false;
     }
@@ -274,11 +274,13 @@ export class TreeSync implements TableComparer {
     return false;
   }
 
-  /** Lets a directory entry lead to its table, known or still empty. @returns Whether there was memory for it. */
+  /** Lets a directory entry lead to its table, known or still empty, or to its page. @returns Whether memory sufficed. */
   #link(table: ShadowTable, index: number, lo: number, hi: number): boolean {
     let rc = this.#tryLink(table, index, lo, hi);
     if (rc === OK) return true;
     this.#tables.removeEntry(table, index);
+    // A 2 MiB page that is not all RAM is the guest's mistake.
+    if (rc === ENXIO) return true;
     // What the entry led to before may be just what was missing.
     rc = this.#tryLink(table, index, lo, hi);
     if (rc !== OK) this.#fail(rc);
@@ -286,11 +288,9 @@ export class TreeSync implements TableComparer {
   }
 
   #tryLink(table: ShadowTable, index: number, lo: number, hi: number): number {
-    if (this.#isFull()) {
-      if (this.#tables.find(frameOf(lo, hi), childKind(table.kind)) === undefined) return ENOMEM;
-    }
+    if (this.#isFull() && this.#tables.needsTable(table.kind, lo, hi)) return ENOMEM;
     const rc = this.#tables.apply(table, index, lo, hi);
-    if (rc !== OK) this.#full = this.#tables.size;
+    if (rc !== OK && rc !== ENXIO) this.#full = this.#tables.size;
     return rc;
   }
 
@@ -308,24 +308,30 @@ export class TreeSync implements TableComparer {
     return table.kind !== PTE && table.snapshot![2 * index] === 0;
   }
 
-  /** Whether an entry leads to nothing of the guest's: it is not present or leads to scratch. */
-  #mapsNothing(table: ShadowTable, index: number): boolean {
-    if ((table.lanes[2 * index]! & PRESENT) === 0) return true;
-    const mfn = table.target(index);
-    return table.kind === PTE ? mfn === this.#globalScratch() : this.#tables.byMfn(mfn) === undefined;
+  /** Whether an entry, or one of the sixteen of a 64 KiB page, leads to nothing of the guest's. */
+  #missesSomething(table: ShadowTable, index: number): boolean {
+    if (table.kind !== PTE) return this.#tables.mapsNothing(table, index);
+    for (let i = index; i < index + table.span; i++) {
+      if ((table.lanes[2 * i]! & PRESENT) === 0 || table.target(i) === this.#globalScratch()) return true;
+    }
+    return false;
   }
 
-  /** The distinct tables that a directory leads to; neighbours that are equal, as scratch is, count once. */
+  /**
+   * The distinct tables that a directory leads to and that have a guest page; neighbours that are equal, as scratch is,
+   * count once.
+   */
   #childrenOf(table: ShadowTable): ShadowTable[] {
     const children: ShadowTable[] = [];
     let last = -1;
     for (let index = 0; index < ENTRIES; index++) {
-      if ((table.lanes[2 * index]! & PRESENT) === 0) continue;
+      const lo = table.lanes[2 * index]!;
+      if ((lo & PRESENT) === 0 || isLarge(table.kind, lo)) continue;
       const mfn = table.target(index);
       if (mfn === last) continue;
       last = mfn;
       const child = this.#tables.byMfn(mfn);
-      if (child !== undefined) children.push(child);
+      if (child !== undefined && !child.isSplit) children.push(child);
     }
     return children;
   }

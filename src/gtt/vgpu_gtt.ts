@@ -262,6 +262,33 @@ export class VgpuGtt {
     return OK;
   }
 
+  /**
+   * Takes the shadow of every address space, as a full reset by the guest does (`engine.md` §12); each is built anew
+   * when it is pinned next. References and pins stay.
+   *
+   * @returns 0, or -ENODEV before init.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * gtt.unshadowAll();
+   * assertEquals([mm.alive, mm.shadowed, gtt.parts.tables.size], [true, false, 0]);
+   * gtt.pinMm(mm);
+   * assertEquals([mm.shadowed, gtt.parts.tables.size], [true, 1]);
+   * ```
+   */
+  unshadowAll(): number {
+    if (!this.#initialised) return ENODEV;
+    for (const mm of this.#parts.mms.all()) this.#parts.mms.takeShadow(mm);
+    return OK;
+  }
+
   // ---- GGTT (engine.md §7)
 
   /**
@@ -945,16 +972,109 @@ export class VgpuGtt {
    * ```
    */
   submit(level: number, roots: Uint32Array, run?: (mm: PpgttMm) => void): Submission | number {
+    const begun = this.beginWorkload(level, roots);
+    if (typeof begun === "number") return begun;
+    try {
+      run?.(begun.mm);
+    } finally {
+      this.endWorkload(begun.mm);
+    }
+    return begun;
+  }
+
+  /**
+   * The first half of {@linkcode submit}, for a workload that takes a while: find or create the address space and
+   * take a reference, pin, sync, flush.
+   *
+   * @param level 3 or 4.
+   * @param roots Four root values as eight lanes, low lane first.
+   * @returns The address space, which {@linkcode endWorkload} must be told of, or the first error; then nothing is
+   *   left pinned or referenced.
+   *
+   * @example The guest takes its page table back while it is in use
+   * ```ts
+   * import { assert, assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * gtt.g2vCreatePpgttMm(4, new Uint32Array(8));
+   * const begun = gtt.beginWorkload(4, new Uint32Array(8));
+   * assert(typeof begun !== "number");
+   * gtt.g2vDestroyPpgttMm(4, new Uint32Array(8));
+   * assertEquals([begun.created, begun.mm.alive, begun.mm.pins], [false, true, 1]);
+   * gtt.endWorkload(begun.mm);
+   * assertEquals(begun.mm.alive, false);
+   * ```
+   */
+  beginWorkload(level: number, roots: Uint32Array): Submission | number {
     const known = this.findPpgttMm(level, roots);
     const mm = known ?? this.createMm(level, roots);
     if (typeof mm === "number") return mm;
     if (known !== undefined) this.referenceMm(mm);
-    try {
-      const rc = this.#runPinned(mm, run);
-      return rc === OK ? { mm, created: known === undefined } : rc;
-    } finally {
-      this.unreferenceMm(mm);
+    let rc = this.pinMm(mm);
+    if (rc === OK) {
+      rc = this.refreshWorkload(mm);
+      if (rc === OK) return { mm, created: known === undefined };
+      this.unpinMm(mm);
     }
+    this.unreferenceMm(mm);
+    return rc;
+  }
+
+  /**
+   * Brings the page tables of a workload up to date: at its beginning, and when more was submitted to its context
+   * meanwhile. In sync, then flushed, in the documented order (`engine.md` §8.6).
+   *
+   * @param mm The address space of {@linkcode beginWorkload}, still pinned.
+   * @returns 0, or the first error of {@linkcode syncOosPages} or {@linkcode flushPostShadow}.
+   *
+   * @example
+   * ```ts
+   * import { assert, assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice({ tracking: "untracked" });
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const begun = gtt.beginWorkload(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0));
+   * assert(typeof begun !== "number");
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // a PTE table, in frame 2,
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // which maps frame 5
+   * assertEquals(gtt.refreshWorkload(begun.mm), 0);
+   * assertEquals(gtt.gmaToGpa(begun.mm, 0xabc, 0), 0x5abc);
+   * gtt.endWorkload(begun.mm);
+   * ```
+   */
+  refreshWorkload(mm: PpgttMm): number {
+    const rc = this.#parts.trees?.syncMm(mm) ?? this.syncOosPages();
+    return rc === OK ? this.flushPostShadow() : rc;
+  }
+
+  /**
+   * The last part of {@linkcode submit}: unpin, give the reference back. Of no effect if the address space has ended
+   * meanwhile (`engine.md` §15, 28).
+   *
+   * @param mm The address space of {@linkcode beginWorkload}.
+   *
+   * @example A reset while a workload runs
+   * ```ts
+   * import { assert, assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { gtt } = device.vgpu;
+   * const begun = gtt.beginWorkload(4, new Uint32Array(8));
+   * assert(typeof begun !== "number");
+   * gtt.resetGtt();
+   * gtt.endWorkload(begun.mm);
+   * assertEquals([begun.mm.alive, begun.mm.refs], [false, 0]);
+   * ```
+   */
+  endWorkload(mm: PpgttMm): void {
+    if (!this.#owns(mm)) return;
+    this.unpinMm(mm);
+    this.unreferenceMm(mm);
   }
 
   /**
@@ -1030,20 +1150,6 @@ export class VgpuGtt {
     return this.#parts.mms.get(mm.id) === mm;
   }
 
-  /** Pins an address space, brings it in sync and runs. @returns 0, or the first error; then nothing ran. */
-  #runPinned(mm: PpgttMm, run?: (mm: PpgttMm) => void): number {
-    let rc = this.pinMm(mm);
-    if (rc !== OK) return rc;
-    try {
-      rc = this.#parts.trees?.syncMm(mm) ?? this.syncOosPages();
-      if (rc === OK) rc = this.flushPostShadow();
-      if (rc === OK) run?.(mm);
-      return rc;
-    } finally {
-      this.unpinMm(mm);
-    }
-  }
-
   /** Brings the host's GGTT in line with guest RAM. */
   #retranslateGgtt(): void {
     // In failsafe mode the guest's view is plain storage, and what the host still maps of it may lead anywhere now.
@@ -1074,7 +1180,9 @@ export class VgpuGtt {
     const globalScratch = () => this.#gvt.globalScratch;
     const tracks = new PageTracks(host, counters);
     const scratch = new ScratchPages(host);
+    const { hugePages } = this.#gvt;
     const owner = {
+      hugePages,
       globalScratch,
       reclaim: (ownOnly: boolean) => this.#reclaim(ownOnly),
       comparer: (): TreeSync | null => trees,
@@ -1091,7 +1199,7 @@ export class VgpuGtt {
     const own = isUntracked ? new OosPool(MAX_SHADOW_TABLES) : null;
     const oos = new OutOfSync(host, counters, tracks, tables, post, () => own ?? this.#gvt.oosPool);
     const trees: TreeSync | null = isUntracked
-      ? new TreeSync(host, counters, tables, oos, globalScratch)
+      ? new TreeSync(host, counters, tables, oos, globalScratch, hugePages)
       : null;
     const stores: TrappedStores = new TrappedStores(host, tables, post, oos);
     const mms = new PpgttMms(counters, tables, this.#gvt.lru, () => this.#nextMmId++);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { LARGE_FRAMES } from "../gtt/entry.ts";
 import { hex } from "./target.ts";
 import {
   ENTRY_SHIFT,
@@ -15,11 +16,14 @@ import {
   type TreeTable,
 } from "./tree.ts";
 
+/** Frames that an entry of a table spans: targets that follow one another are that far apart. */
+const FRAMES: Readonly<Record<string, number>> = { PTE: 1, PDE: LARGE_FRAMES };
+
 /** A run of alike entries. */
 interface Run {
   readonly first: TreeEntry;
   last: TreeEntry;
-  /** How the target moves from entry to entry: the same one, or the next frame. */
+  /** How the target moves from entry to entry: the same one, or what follows. */
   step: 0 | 1;
 }
 
@@ -54,7 +58,7 @@ export function foldTree(tree: ShadowTree): string[] {
 
 function foldTable(table: TreeTable, base: bigint, indent: string, lines: string[]): void {
   const shift = BigInt(ENTRY_SHIFT[table.t]!);
-  for (const { first, last, step } of runs(table.e)) {
+  for (const { first, last, step } of runs(table.e, FRAMES[table.t] ?? 1)) {
     const from = base + (BigInt(first[0]) << shift);
     const to = base + (BigInt(last[0] + 1) << shift) - 1n;
     const range = first[0] === last[0] ? `${first[0]}` : `${first[0]}–${last[0]}`;
@@ -68,33 +72,34 @@ function foldTable(table: TreeTable, base: bigint, indent: string, lines: string
   }
 }
 
-/** Entries as runs: neighbours with the same flags whose targets are the same, or follow one another. */
-function runs(entries: readonly TreeEntry[]): Run[] {
+/** Entries as runs: neighbours with the same flags whose targets are the same, or `frames` apart. */
+function runs(entries: readonly TreeEntry[], frames: number): Run[] {
   const found: Run[] = [];
   for (const entry of entries) {
     const run = found.at(-1);
-    if (run !== undefined && continues(run, entry)) run.last = entry;
+    if (run !== undefined && continues(run, entry, frames)) run.last = entry;
     else found.push({ first: entry, last: entry, step: 0 });
   }
   return found;
 }
 
 /** Whether an entry continues a run; decides the step of a run of one. */
-function continues(run: Run, [index, flags, child]: TreeEntry): boolean {
+function continues(run: Run, [index, flags, child]: TreeEntry, frames: number): boolean {
   if (index !== run.last[0] + 1 || flags !== run.last[1]) return false;
-  const step = distance(run.last[2], child);
+  const step = distance(run.last[2], child, frames);
   if (step === null || (run.first !== run.last && step !== run.step)) return false;
   run.step = step;
   return true;
 }
 
-/** How far apart two targets are: 0 the same, 1 the next frame, `null` anything else. */
-function distance(before: TreeChild, after: TreeChild): 0 | 1 | null {
+/** How far apart two targets are: 0 the same, 1 the next one, `null` anything else. */
+function distance(before: TreeChild, after: TreeChild, frames: number): 0 | 1 | null {
   if (typeof before === "string" && typeof after === "string") {
     if (before === after) return 0;
-    return before.startsWith("0x") && Number(after) === Number(before) + 1 ? 1 : null;
+    return before.startsWith("0x") && Number(after) === Number(before) + frames ? 1 : null;
   }
-  return typeof before !== typeof after || tableFrame(before) !== tableFrame(after) ? null : 0;
+  if (typeof before === "string" || typeof after === "string") return null;
+  return tableFrame(before) === tableFrame(after) && before.p === after.p ? 0 : null;
 }
 
 function childText(child: TreeChild, step: 0 | 1): string {
@@ -102,6 +107,8 @@ function childText(child: TreeChild, step: 0 | 1): string {
     if (!child.startsWith("0x")) return `scratch (${child})`;
     return `mfn ${child}${step === 1 ? " and following" : ""}`;
   }
-  if ("seen" in child) return `table of gfn ${hex(child.seen)}, see above`;
-  return `${child.t} table of gfn ${hex(child.g)}${child.r > 1 ? `, ${child.r} references` : ""}`;
+  if (child.p === "2M" && "g" in child) return `2 MiB page of gfn ${hex(child.g)}, split`;
+  const pages = child.p === "64K" ? " of 64 KiB pages" : "";
+  if ("seen" in child) return `table${pages} of gfn ${hex(child.seen)}, see above`;
+  return `${child.t} table${pages} of gfn ${hex(child.g)}${child.r > 1 ? `, ${child.r} references` : ""}`;
 }

@@ -5,10 +5,14 @@
  */
 
 import { kindName } from "../gtt/entry.ts";
+import { pageForm } from "./tree.ts";
 import type { ShadowTable } from "../gtt/shadow_table.ts";
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 
-/** Name, count and flags of one shadow table: gfn, kind, references, whether stores trap, trapped stores. */
+/**
+ * Name, count and flags of one shadow table: gfn, kind, references, whether stores trap, trapped stores. A kind is "PTE" to
+ * "PML4", or "PTE 64K" or "PTE 2M" (see `PageForm`).
+ */
 export type TableState = [gfn: number, kind: string, refs: number, tracked: boolean, writeCount: number];
 
 /** One address space: number, level, references, pins, whether it is shadowed. */
@@ -40,11 +44,13 @@ export interface EngineState {
 /** Takes the lists of an engine. */
 export function engineState(gtt: VgpuGtt): EngineState {
   const { tables, oos, post, mms } = gtt.parts;
-  const live = [...tables.all()].sort((a, b) => a.gfn - b.gfn || a.kind - b.kind);
+  const live = [...tables.all()].sort((a, b) => a.gfn - b.gfn || a.kind - b.kind || a.span - b.span);
+  const kindText = (table: ShadowTable) =>
+    [kindName(table.kind), ...Object.values(pageForm(table))].join(" ");
   const frames = (set: Iterable<ShadowTable>) => [...set].map((table) => table.gfn);
   const queue = (table: ShadowTable): QueuedState => [table.gfn, table.queuedIndices()];
   return {
-    spts: live.map((t) => [t.gfn, kindName(t.kind), t.refs, t.enabled, t.writeCount]),
+    spts: live.map((t) => [t.gfn, kindText(t), t.refs, t.enabled, t.writeCount]),
     oos: frames(oos.outOfSync),
     oosUse: frames(oos.attached),
     post: [...post.listed].map(queue),

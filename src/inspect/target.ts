@@ -4,7 +4,7 @@
  * @module
  */
 
-import { FLAGS_LO, FRAME_HI, frameOf, kindName, TABLE_KINDS } from "../gtt/entry.ts";
+import { FLAGS_LO, FRAME_HI, frameOf, kindName, LARGE_FLAGS_LO, TABLE_KINDS } from "../gtt/entry.ts";
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 
 /** A number as hexadecimal text, e.g. `0x1f`. */
@@ -20,6 +20,11 @@ export function hexLanes(lo: number, hi: number): string {
 /** The bits of an entry that are not frame, as hexadecimal text. */
 export function flagsText(lo: number, hi: number): string {
   return hexLanes(lo & FLAGS_LO, hi & ~FRAME_HI);
+}
+
+/** The bits of a 2 MiB page's entry that are not frame, as hexadecimal text. */
+export function largeFlagsText(lo: number, hi: number): string {
+  return hexLanes(lo & LARGE_FLAGS_LO, hi & ~FRAME_HI);
 }
 
 /**

@@ -8,14 +8,19 @@
 import {
   childKind,
   frameOf,
+  FRAMES_64K,
+  IPS,
   isLarge,
   kindName,
+  largeFrameOf,
   PAGE_SIZE,
+  PDE,
   PRESENT,
   PTE,
   type TableKind,
 } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
+import { isLargePageRam } from "../gtt/large_page.ts";
 import type { PpgttMm } from "../gtt/mm.ts";
 import { tableIndex } from "../gtt/translate.ts";
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
@@ -49,7 +54,6 @@ export interface Translation {
 
 /** Walks an address of a PPGTT; `lo` and `hi` are its lanes. */
 export function walkPpgtt(gtt: VgpuGtt, mm: PpgttMm, lo: number, hi: number): Translation {
-  const slot = mm.level === 4 ? 0 : lo >>> 30;
   const guestSteps: WalkStep[] = [];
   const shadowSteps: WalkStep[] = [];
   const entry = new Uint32Array(2);
@@ -60,9 +64,13 @@ export function walkPpgtt(gtt: VgpuGtt, mm: PpgttMm, lo: number, hi: number): Tr
     const table = gtt.parts.tables.byMfn(mfn);
     return table === undefined ? null : table.lanes.subarray(2 * index, 2 * index + 2);
   };
-  const gfn = descend(mm, mm.roots, slot, [lo, hi], readGuest, guestSteps);
-  const mfn = descend(mm, mm.shadowRoots, slot, [lo, hi], readShadow, shadowSteps);
-  return verdict(gtt, lo % PAGE_SIZE, gfn, mfn, guestSteps, shadowSteps);
+  const { hugePages } = gtt.gvt;
+  const gfn = descend(mm, mm.roots, [lo, hi], hugePages, readGuest, guestSteps);
+  // A 2 MiB page is all RAM or maps nothing.
+  const isWhole = guestSteps.at(-1)?.table !== "PDE" || gfn === null ||
+    isLargePageRam(gtt.host, gfn - tableIndex(PTE, lo, hi));
+  const mfn = descend(mm, mm.shadowRoots, [lo, hi], hugePages, readShadow, shadowSteps);
+  return verdict(gtt, lo % PAGE_SIZE, gfn, mfn, guestSteps, shadowSteps, isWhole);
 }
 
 /** Walks an address of the GGTT: guest's view and host's table. `host` reads an entry of the host's GGTT. */
@@ -85,21 +93,30 @@ export function walkGgtt(gtt: VgpuGtt, gma: number, host: Uint32Array): Translat
 function descend(
   mm: PpgttMm,
   roots: Uint32Array,
-  slot: number,
   [lo, hi]: [number, number],
+  hugePages: boolean,
   read: (frame: number, index: number) => Uint32Array | null,
   steps: WalkStep[],
 ): number | null {
+  const slot = mm.level === 4 ? 0 : lo >>> 30;
+  let span = 1;
   if (roots[2 * slot] === 0 && roots[2 * slot + 1] === 0) return null;
   let frame = frameOf(roots[2 * slot]!, roots[2 * slot + 1]!);
   for (let kind: TableKind = mm.rootKind;; kind = childKind(kind)) {
-    const index = tableIndex(kind, lo, hi);
+    const page = tableIndex(kind, lo, hi);
+    // Of a 64 KiB page only the first entry counts.
+    const index = page - page % (kind === PTE ? span : 1);
     const entry = read(frame, index);
     const text = entry === null ? "unreadable" : hexLanes(entry[0]!, entry[1]!);
     steps.push({ table: kindName(kind), frame: hex(frame), index, entry: text });
-    if (entry === null || (entry[0]! & PRESENT) === 0 || isLarge(kind, entry[0]!)) return null;
+    if (entry === null || (entry[0]! & PRESENT) === 0) return null;
+    if (isLarge(kind, entry[0]!)) {
+      if (!hugePages || kind !== PDE) return null;
+      return largeFrameOf(entry[0]!, entry[1]!) + tableIndex(PTE, lo, hi);
+    }
     frame = frameOf(entry[0]!, entry[1]!);
-    if (kind === PTE) return frame;
+    if (kind === PTE) return frame - frame % span + page % span;
+    span = hugePages && kind === PDE && (entry[0]! & IPS) !== 0 ? FRAMES_64K : 1;
   }
 }
 
@@ -110,10 +127,11 @@ function verdict(
   mfn: number | null,
   guestSteps: WalkStep[],
   shadowSteps: WalkStep[],
+  isWhole = true,
 ): Translation {
   const scratch = gtt.gvt.globalScratch;
   const isScratch = mfn === scratch || gtt.parts.scratch.has(mfn ?? -1);
-  const wanted = gfn === null || !gtt.host.isValidGfn(gfn) ? null : gtt.host.gfnToMfn(gfn);
+  const wanted = gfn === null || !isWhole || !gtt.host.isValidGfn(gfn) ? null : gtt.host.gfnToMfn(gfn);
   return {
     guest: gfn === null ? null : gfn * PAGE_SIZE + offset,
     shadow: mfn === null ? null : targetText(gtt, mfn),

@@ -238,6 +238,37 @@ export class RamMap {
   }
 
   /**
+   * How many frames from one on are RAM and have host frames that follow one another, across regions that touch.
+   *
+   * @param gfn First guest frame.
+   * @param frames How many at most, 1 or more.
+   * @returns 0 if the first one is not RAM; else 1..`frames`, and frame `gfn + i` has host frame `mfnOf(gfn) + i`.
+   *
+   * @example Two regions that touch in the guest, and on the host as well
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   *
+   * using ram = new RamMap();
+   * ram.map({ gpa: 0x0000, size: 0x2000 });
+   * ram.map({ gpa: 0x2000, size: 0x1000 });
+   * ram.map({ gpa: 0x3000, size: 0x1000, mfn: 0x500 }); // elsewhere on the host
+   * assertEquals([ram.frameRun(0, 512), ram.frameRun(1, 1), ram.frameRun(3, 512), ram.frameRun(4, 1)], [3, 1, 1, 0]);
+   * ```
+   */
+  frameRun(gfn: number, frames: number): number {
+    let run = 0;
+    for (let first = -1; run < frames;) {
+      const region = this.#byGpa.find((gfn + run) * PAGE_BYTES);
+      if (region === null) break;
+      const at = gfn + run - region.gpa / PAGE_BYTES;
+      if (run === 0) first = region.mfn + at;
+      else if (region.mfn + at !== first + run) break;
+      run += region.size / PAGE_BYTES - at;
+    }
+    return Math.min(run, frames);
+  }
+
+  /**
    * The guest frame of a host frame: {@linkcode mfnOf} backwards.
    *
    * @param mfn Host frame number.

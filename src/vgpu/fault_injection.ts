@@ -154,6 +154,21 @@ export class FaultInjection implements GttHost {
   }
 
   /**
+   * Ends before the first frame with the fault `invalid` or `p2m`; else as the host that is wrapped.
+   *
+   * @param gfn First guest frame.
+   * @param frames How many at most.
+   * @returns 0..`frames`.
+   */
+  gfnRun(gfn: number, frames: number): number {
+    let run = frames;
+    for (const faulty of [this.#frames.invalid, this.#frames.p2m]) {
+      for (const each of faulty) if (each >= gfn && each < gfn + run) run = each - gfn;
+    }
+    return run === 0 ? 0 : this.#host.gfnRun(gfn, run);
+  }
+
+  /**
    * Fails for frames with the fault `wp` or `unwp`; else as the host that is wrapped.
    *
    * @param gfn Guest frame number.

@@ -40,6 +40,8 @@ const MAGIC_HI = 0x47765447;
 const CAP_FULL_PPGTT = 1 << 2;
 /** The hardware status page is emulated. */
 const CAP_HWSP_EMULATION = 1 << 3;
+/** The guest's page tables may have pages of 64 KiB and 2 MiB. */
+const CAP_HUGE_PAGES = 1 << 4;
 /** No cursor hot spot was given. */
 const NO_HOT_SPOT = 0xffffffff;
 
@@ -83,6 +85,8 @@ export type PvinfoWrite = "stored" | "dropped" | "notify" | "failsafe";
  * ```
  */
 export class Pvinfo {
+  /** Whether the guest has read any of it since the reset: it knows that it runs on a vGPU. */
+  wasRead = false;
   readonly #config: VgpuConfig;
   readonly #bytes = new Uint8Array(PVINFO_SIZE);
   readonly #view = new DataView(this.#bytes.buffer);
@@ -115,13 +119,14 @@ export class Pvinfo {
    * ```
    */
   reset(): void {
-    const { apertureBase, apertureSize, hiddenBase, hiddenSize, fences } = this.#config;
+    const { apertureBase, apertureSize, hiddenBase, hiddenSize, fences, hugePages } = this.#config;
+    this.wasRead = false;
     this.#bytes.fill(0);
     const registers: readonly (readonly [number, number])[] = [
       [0x000, MAGIC_LO],
       [0x004, MAGIC_HI],
       [0x008, 1], // version 1.0
-      [0x010, CAP_FULL_PPGTT | CAP_HWSP_EMULATION],
+      [0x010, CAP_FULL_PPGTT | CAP_HWSP_EMULATION | (hugePages ? CAP_HUGE_PAGES : 0)],
       [0x040, apertureBase],
       [0x044, apertureSize],
       [0x048, hiddenBase],

@@ -110,6 +110,17 @@ export class VgpuHost implements GttHost {
   }
 
   /**
+   * How many frames from one on are RAM and have host frames that follow one another (`engine.md` §17).
+   *
+   * @param gfn First guest frame.
+   * @param frames How many at most, 1 or more.
+   * @returns 0..`frames`.
+   */
+  gfnRun(gfn: number, frames: number): number {
+    return this.#ram.frameRun(gfn, frames);
+  }
+
+  /**
    * Tells the listener to start or stop trapping stores to a frame (`engine.md` §1.1). Asking again tells it
    * again.
    *

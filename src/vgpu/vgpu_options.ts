@@ -32,6 +32,8 @@ export interface VgpuOptions {
   readonly hiddenSize?: number;
   /** Fence registers, 0..32. Default 4. */
   readonly fences?: number;
+  /** Whether guests may use pages of 64 KiB and 2 MiB (`engine.md` §17), and are told so. Default false. */
+  readonly hugePages?: boolean;
 }
 
 /** Options with every default filled in. */
@@ -45,6 +47,7 @@ export const DEFAULT_VGPU: VgpuConfig = {
   hiddenBase: 640 * MIB,
   hiddenSize: 384 * MIB,
   fences: 4,
+  hugePages: false,
 };
 
 /**

@@ -14,7 +14,7 @@ import type { VgpuGtt } from "../../src/gtt/vgpu_gtt.ts";
 import { DeviceService } from "../../src/server/device_service.ts";
 import { listenUnix } from "../../src/server/listener.ts";
 import { serve } from "../../src/server/portable_loop.ts";
-import { RpcSession } from "../../src/server/rpc_session.ts";
+import { type Log, RpcSession } from "../../src/server/rpc_session.ts";
 import type { ServedDeviceOptions } from "../../src/server/served_device.ts";
 import { RAM_BYTES } from "./guest_pages.ts";
 
@@ -28,6 +28,8 @@ export interface AttachOptions {
   readonly tracking?: "trapped" | "untracked";
   /** Bytes of local guest RAM mapped at 0; default {@linkcode RAM_BYTES}, 0 for none. */
   readonly ram?: number;
+  /** Where the device logs; default: nowhere. */
+  readonly log?: Log;
 }
 
 /** A notification as it came: its name and parameters. */
@@ -67,12 +69,16 @@ export class Attached implements AsyncDisposable {
 
   /** Starts a device in a folder of its own, attaches a VMM and gives it RAM. */
   static async start(options: AttachOptions = {}): Promise<Attached> {
-    const { device = {}, debug = false } = options;
+    const { device = {}, debug = false, log = () => {} } = options;
     const folder = await Deno.makeTempDir({ dir: "/tmp", prefix: "vgtt-" });
-    const service = new DeviceService(device, debug);
+    const service = new DeviceService(device, debug, log);
     const listener = await listenUnix(`${folder}/s`);
     const stop = new AbortController();
-    const served = serve(listener, (id) => new RpcSession(service, { id }), { signal: stop.signal });
+    const served = serve(listener, (id) => new RpcSession(service, { id }), {
+      signal: stop.signal,
+      background: service.served,
+      log,
+    });
     const attached = new Attached(folder, listener.name, service, served, stop);
     try {
       await attached.#attach(options);

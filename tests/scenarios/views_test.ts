@@ -1,4 +1,6 @@
 import { assertEquals } from "@std/assert";
+import type { Client } from "../../protocol/client.ts";
+import { REGISTERS } from "../../src/vgpu/registers.ts";
 import { Attached, refusal } from "./attached.ts";
 import {
   announceTree3,
@@ -229,4 +231,46 @@ Deno.test("stats count what happened", async () => {
     trappedStores: 1,
     resets: 1,
   });
+});
+
+/** A row of the answer to `registers`. */
+interface Row {
+  readonly name: string;
+  readonly values: readonly (readonly [offset: number, value: number, engine?: string])[];
+}
+
+async function rowsOf(client: Client): Promise<Map<string, Row>> {
+  const { rows } = await client.call("registers");
+  return new Map((rows as Row[]).map((row) => [row.name, row]));
+}
+
+Deno.test("registers tells an observer every named register with its value", async () => {
+  await using device = await Attached.start();
+  await device.vmm.call("mmio_write", 0, 0x12080, 4, 0x0400_0000); // the video engine's status page
+  const rows = await rowsOf(await device.connect("observer"));
+  assertEquals(rows.size, REGISTERS.rows.length);
+  assertEquals(rows.get("RING_HWS_PGA"), {
+    name: "RING_HWS_PGA",
+    at: "B+0x80",
+    access: "rw",
+    reset: "0x0",
+    writable: "",
+    note: REGISTERS.at(0x12080)!.note,
+    values: [[0x2080, 0, "rcs0"], [0x22080, 0, "bcs0"], [0x12080, 0x0400_0000, "vcs0"], [
+      0x1a080,
+      0,
+      "vecs0",
+    ]],
+  } as Row);
+  assertEquals(rows.get("DFSM")!.values, [[0x51000, 0x5020_0000]]);
+});
+
+Deno.test("registers tells a live register's value of now, and changes none", async () => {
+  let now = 1000;
+  await using device = await Attached.start({ device: { clock: () => now } });
+  const ticks = async () => (await rowsOf(device.vmm)).get("RING_TIMESTAMP")!.values[0]![1];
+  assertEquals(await ticks(), 12_000_000);
+  now = 2000;
+  assertEquals(await ticks(), 24_000_000);
+  assertEquals(device.service.served.device.vgpu.registers.get(0x2358), 0); // what the guest read last: nothing
 });

@@ -68,6 +68,31 @@ Deno.test("foldTree() folds entries of one shared table and shows it once", () =
   ]);
 });
 
+Deno.test("foldTree() folds 2 MiB pages that follow one another", () => {
+  const pages: TreeEntry[] = [[2, "0x83", "0x100200"], [3, "0x83", "0x100400"], [4, "0x83", "0x100401"]];
+  assertEquals(foldTree(tree(...pages)).slice(1), [
+    "  0x400000–0x7fffff PDE[2–3] flags 0x83: mfn 0x100200 and following",
+    "  0x800000–0x9fffff PDE[4] flags 0x83: mfn 0x100401",
+  ]);
+});
+
+Deno.test("foldTree() says what a PTE table stands for", () => {
+  const [split, small] = [{ ...pte([0, "0x3", "0x7"]), p: "2M" as const }, pte([0, "0x3", "0x7"])];
+  const entries: TreeEntry[] = [
+    [0, "0x3", split],
+    [1, "0x3", small],
+    [2, "0x3", { ...small, p: "64K" }],
+    [3, "0x3", { seen: 0x22, p: "64K" }],
+    [4, "0x3", { seen: 0x22 }],
+  ];
+  assertEquals(foldTree(tree(...entries)).slice(1).filter((line) => !line.startsWith("    ")), [
+    "  0x0–0x1fffff PDE[0] flags 0x3: 2 MiB page of gfn 0x22, split",
+    "  0x200000–0x3fffff PDE[1] flags 0x3: PTE table of gfn 0x22",
+    "  0x400000–0x7fffff PDE[2–3] flags 0x3: PTE table of 64 KiB pages of gfn 0x22",
+    "  0x800000–0x9fffff PDE[4] flags 0x3: table of gfn 0x22, see above",
+  ]);
+});
+
 Deno.test("foldTree() names a table that was shown before", () => {
   const table = pte([0, "0x3", "0x100"]);
   assertEquals(

@@ -29,6 +29,13 @@ Deno.test("Pvinfo roots are the PDP registers as lanes", () => {
   assertEquals(pvinfo.roots, Uint32Array.of(0x10000, 0x12, 0, 0, 0, 0, 0, 0xffffffff));
 });
 
+Deno.test("Pvinfo offers large pages exactly when the vGPU has them", () => {
+  const capabilities = [{}, { hugePages: false }, { hugePages: true }].map((options) => {
+    return new Pvinfo(vgpuConfig(options)).register(0x10);
+  });
+  assertEquals(capabilities, [0xc, 0xc, 0x1c]);
+});
+
 Deno.test("Pvinfo isReadable() takes the ranges of guest.md §2.4 whole", () => {
   const pvinfo = new Pvinfo(vgpuConfig({}));
   const readable = (offset: number, size: number) => pvinfo.isReadable(offset, size);
