@@ -260,6 +260,7 @@ export const METHODS = {
     mapOf(value),
     "One walk of guest and shadow, step by step.",
   ),
+  registers: method("any", [], mapOf(value), "Every register that has a name, with its value."),
 
   debug_init: method(
     "debug",

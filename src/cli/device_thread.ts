@@ -26,6 +26,8 @@ export interface DeviceThreadOptions {
   readonly vgpu: VgpuOptions;
   /** Whether pages may go out of sync. */
   readonly oos: boolean;
+  /** Whether page tables are compared with the guest's before each workload. */
+  readonly verify: boolean;
   /** Whether debug methods are there. */
   readonly debug: boolean;
   /** How to log. */

@@ -36,10 +36,11 @@ scope.onmessage = ({ data }) => {
   }
 };
 
-function work({ vgpu, oos, debug, log: logOptions, sockets, wake, stop }: DeviceThreadOptions): void {
+function work(options: DeviceThreadOptions): void {
+  const { vgpu, oos, verify, debug, log: logOptions, sockets, wake, stop } = options;
   const libc = loadLibc();
   const log = makeLog(logOptions, (text) => report({ kind: "line", text }));
-  const service = new DeviceService({ ...vgpu, oos }, debug, log);
+  const service = new DeviceService({ ...vgpu, oos, verify }, debug, log);
   const descriptors = {
     close: (fd: number) => libc.close(fd),
     // Raising one whose number is at its end must not wait; a peer that undoes this harms nobody but itself and its
@@ -55,7 +56,13 @@ function work({ vgpu, oos, debug, log: logOptions, sockets, wake, stop }: Device
       refusal: () => null,
     };
   const isStopped = () => Atomics.load(stop, 0) !== 0;
-  new FastLoop(libc, { listeners: sockets.map(listenerOf), wake, isStopped, log }).run();
+  new FastLoop(libc, {
+    listeners: sockets.map(listenerOf),
+    wake,
+    isStopped,
+    background: service.served,
+    log,
+  }).run();
   service.served.device[Symbol.dispose]();
 }
 

@@ -24,7 +24,7 @@ import { EXIT_FAILED, EXIT_OK, UsageError } from "./usage.ts";
 const CAPABILITIES = {
   type: "gpu",
   server: SERVER_NAME,
-  features: ["messagepack-rpc", "oos", "debug"],
+  features: ["messagepack-rpc", "oos", "huge-pages", "verify", "debug"],
   protocol: PROTOCOL_VERSION,
 };
 
@@ -101,7 +101,7 @@ async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: St
 /** Serves by the C library, in a thread of its own: whatever the device is asked, in the shortest time. */
 async function serveInThread(options: StartOptions): Promise<Serving> {
   const libc = loadLibc();
-  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, debug, log } = options;
+  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, verify, debug, log } = options;
   const listening: ListeningSocket[] = [];
   const sockets: ThreadSocket[] = [];
   const add = (protocol: ThreadSocket["protocol"], socket: ListeningSocket) => {
@@ -113,7 +113,7 @@ async function serveInThread(options: StartOptions): Promise<Serving> {
     if (fd !== null) add("rpc", adoptListening(libc, fd));
     if (socketPath !== null) add("rpc", await listenByLibc(libc, socketPath, { mode }));
     if (vfioUserPath !== null) add("vfio-user", await listenByLibc(libc, vfioUserPath, { mode }));
-    const thread = new DeviceThread(libc, { vgpu, oos, debug, log, sockets });
+    const thread = new DeviceThread(libc, { vgpu, oos, verify, debug, log, sockets });
     return {
       names: sockets.map(({ name, protocol }) => protocol === "rpc" ? name : `${name} (vfio-user)`),
       ended: thread.ended,
@@ -131,20 +131,20 @@ async function serveInThread(options: StartOptions): Promise<Serving> {
 
 /** Serves by Deno's own sockets, which need no FFI and pass no descriptors. */
 async function servePortably(options: StartOptions): Promise<Serving> {
-  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, debug } = options;
+  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, verify, debug } = options;
   if (vfioUserPath !== null) {
     throw new ListenError(
       "--vfio-user-path needs --allow-ffi: a hypervisor hands over guest RAM as descriptors",
     );
   }
   const log = makeLog(options.log, (line) => say(line));
-  const service = new DeviceService({ ...vgpu, oos }, debug, log);
+  const service = new DeviceService({ ...vgpu, oos, verify }, debug, log);
   const listener = fd === null ? await listenUnix(socketPath!, { mode }) : await listenInherited(fd);
   const stop = new AbortController();
   const makeSession = (id: number) => new RpcSession(service, { id, log });
   return {
     names: [listener.name],
-    ended: serve(listener, makeSession, { signal: stop.signal, log }),
+    ended: serve(listener, makeSession, { signal: stop.signal, background: service.served, log }),
     stop: () => stop.abort(),
     close: () => listener.close(),
   };

@@ -27,6 +27,8 @@ Runs the device until SIGTERM or SIGINT.
   --hidden SIZE[@BASE]   the vGPU's hidden graphics memory (default 384M@640M)
   --fences N             fence registers, 0..32 (default 4)
   --oos                  let page-table pages that are written often go out of sync
+  --huge-pages           offer guests pages of 64 KiB and 2 MiB
+  --verify               before each workload compare its shadow tables with the guest's own; log what differs
   --debug                allow fault injection and other debug methods
   --print-capabilities   print what this program can do, as JSON, and exit
   --help                 print this text and exit
@@ -52,6 +54,8 @@ export interface StartOptions {
   readonly vgpu: VgpuOptions;
   /** Whether pages may go out of sync. */
   readonly oos: boolean;
+  /** Whether page tables are compared with the guest's before each workload. */
+  readonly verify: boolean;
   /** Whether debug methods are there. */
   readonly debug: boolean;
 }
@@ -68,7 +72,7 @@ const STRINGS = [
   "hidden",
   "fences",
 ] as const;
-const BOOLEANS = ["oos", "debug", "print-capabilities", "help"] as const;
+const BOOLEANS = ["oos", "huge-pages", "verify", "debug", "print-capabilities", "help"] as const;
 
 /**
  * Reads the options of `start`.
@@ -127,8 +131,9 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
     socketMode: mode(text("socket-mode") ?? "0600"),
     pidFile: path("pid-file"),
     log: parseLogOptions(text("log") ?? ""),
-    vgpu: vgpuOptions(text),
+    vgpu: { ...vgpuOptions(text), hugePages: parsed["huge-pages"] === true },
     oos: parsed["oos"] === true,
+    verify: parsed["verify"] === true,
     debug: parsed["debug"] === true,
   };
 }

@@ -45,7 +45,7 @@ export class DeviceService implements RpcService {
     this.debug = debug;
     this.#log = log;
     this.#oos = options.oos ?? false;
-    this.#served = new ServedDevice(options, debug);
+    this.#served = new ServedDevice(options, debug, log);
     const handlers: Handlers<Exclude<MethodName, "hello">> = {
       ...guestMethods(this.#served),
       ...engineMethods(this.#served),

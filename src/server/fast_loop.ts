@@ -13,6 +13,7 @@
 import { HELLO_GRACE } from "../../protocol/limits.ts";
 import { type Libc, POLL_ENTRY_BYTES, PollEvent } from "../platform/libc.ts";
 import { MessageIo } from "../platform/message_io.ts";
+import { type Background, NO_BACKGROUND, runBackground, WAITING_PAUSE } from "./background.ts";
 import type { ByteSession } from "./byte_session.ts";
 import { FastLink, type LinkParts } from "./fast_link.ts";
 import type { Log } from "./rpc_session.ts";
@@ -39,6 +40,8 @@ export interface FastLoopOptions {
   readonly wake: number;
   /** Whether the loop is to end; asked when it was woken. */
   readonly isStopped: () => boolean;
+  /** What is done when no message waits; default: nothing. */
+  readonly background?: Background;
   /** Where diagnostics go; default: nowhere. */
   readonly log?: Log;
   /** Connections at once; default {@linkcode MAX_CONNECTIONS}. */
@@ -67,6 +70,7 @@ export class FastLoop {
   readonly #libc: Libc;
   readonly #parts: LinkParts;
   readonly #listeners: readonly FastListener[];
+  readonly #background: Background;
   readonly #log: Log;
   readonly #maxConnections: number;
   readonly #helloGrace: number;
@@ -100,6 +104,7 @@ export class FastLoop {
     this.#libc = libc;
     this.#parts = { libc, io: new MessageIo(libc), wake, isStopped, log };
     this.#listeners = options.listeners;
+    this.#background = options.background ?? NO_BACKGROUND;
     this.#log = log;
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
     this.#helloGrace = options.helloGrace ?? HELLO_GRACE;
@@ -141,6 +146,7 @@ export class FastLoop {
       if (this.#answersOf(0) !== 0) this.#awaken();
     }
     this.#goOn();
+    this.#work();
     this.#expire();
     this.#forgetClosed();
   }
@@ -179,6 +185,10 @@ export class FastLoop {
   /** How long `poll` may wait, milliseconds. */
   #timeout(): number {
     let deadline = this.#acceptPause === 0 ? NEVER : this.#acceptPause;
+    if (this.#background.isRunnable) {
+      if (!this.#background.isWaiting) return 0;
+      deadline = Math.min(deadline, performance.now() + WAITING_PAUSE);
+    }
     for (const link of this.#links) {
       if (link.session.isStalled && !link.isBlocked) return 0;
       if (link.deadline < deadline) deadline = link.deadline;
@@ -238,6 +248,13 @@ export class FastLoop {
     link.goOn();
     this.#flushWoken();
     return true;
+  }
+
+  /** A piece of the work that waits until messages are done. */
+  #work(): void {
+    if (!this.#background.isRunnable) return;
+    runBackground(this.#background, this.#log);
+    this.#flushWoken();
   }
 
   /** Sends what sessions were given to say by others. */

@@ -7,6 +7,7 @@
  */
 
 import { HELLO_GRACE } from "../../protocol/limits.ts";
+import { type Background, NO_BACKGROUND, runBackground, WAITING_PAUSE } from "./background.ts";
 import type { ByteSession } from "./byte_session.ts";
 import type { Connection, Listener } from "./listener.ts";
 import { ListenError } from "./socket_file.ts";
@@ -18,6 +19,8 @@ import { DRAIN_GRACE, ENDED_GRACE, MAX_CONNECTIONS, TimedTurn, TurnQueue } from 
 export interface ServeOptions {
   /** Ends the loop: no more connections, what was answered is sent, then everything is closed. */
   readonly signal?: AbortSignal;
+  /** What is done when no message waits; default: nothing. */
+  readonly background?: Background;
   /** Where diagnostics go; default: nowhere. */
   readonly log?: Log;
   /** Connections at once; default {@linkcode MAX_CONNECTIONS}. */
@@ -67,6 +70,7 @@ export async function serve(
   const { signal, log = () => {}, maxConnections = MAX_CONNECTIONS, helloGrace = HELLO_GRACE } = options;
   const now = options.now ?? Date.now;
   const turns = new TurnQueue();
+  const work = new Work(options.background ?? NO_BACKGROUND, log);
   const links = new Set<Link>();
   const running = new Set<Promise<void>>();
   let lastId = 0;
@@ -96,7 +100,7 @@ export async function serve(
       }
       const id = ++lastId;
       log("debug", "connected", { session: id });
-      const link = new Link(connection, makeSession(id), turns, new TimedTurn(now));
+      const link = new Link(connection, makeSession(id), turns, new TimedTurn(now), () => work.begin());
       links.add(link);
       const silent = setTimeout(() => {
         if (link.closeUnlessOpen()) log("warn", "no hello: connection closed", { session: id });
@@ -118,6 +122,7 @@ export async function serve(
   } finally {
     // Those who are here may stay, even if nobody else can come.
     await Promise.all(running);
+    work.end();
     signal?.removeEventListener("abort", stop);
   }
 }
@@ -145,12 +150,51 @@ async function refuse(connection: Connection, connections: number): Promise<void
   connection.close();
 }
 
+/** The device's own work: a piece at a time, between which the event loop goes round. */
+class Work {
+  readonly #background: Background;
+  readonly #log: Log;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** When the next piece is due. */
+  #due: "never" | "soon" | "later" = "never";
+
+  constructor(background: Background, log: Log) {
+    this.#background = background;
+    this.#log = log;
+  }
+
+  /** A message was handled: there may be something to do now. */
+  begin(): void {
+    // What is due soon stays so: a peer that asks without a pause would put it off for ever. What only waited may have
+    // been waiting for just that message.
+    if (this.#due !== "soon" && this.#background.isRunnable) this.#plan("soon");
+  }
+
+  /** Does no more. */
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #plan(due: "soon" | "later"): void {
+    clearTimeout(this.#timer);
+    this.#due = due;
+    this.#timer = setTimeout(() => this.#run(), due === "soon" ? 0 : WAITING_PAUSE);
+  }
+
+  #run(): void {
+    this.#due = "never";
+    runBackground(this.#background, this.#log);
+    if (this.#background.isRunnable) this.#plan(this.#background.isWaiting ? "later" : "soon");
+  }
+}
+
 /** One connection and its session. */
 class Link {
   readonly #connection: Connection;
   readonly #session: ByteSession;
   readonly #turns: TurnQueue;
   readonly #turn: TimedTurn;
+  readonly #onHandled: () => void;
   readonly #buffer = new Uint8Array(READ_BYTES);
   /** The writing, and handling of what was left over, that is under way, or the last one. */
   #flushed: Promise<void> = Promise.resolve();
@@ -161,11 +205,18 @@ class Link {
   #drainTimer: ReturnType<typeof setTimeout> | undefined;
   #drainGrace = Infinity;
 
-  constructor(connection: Connection, session: ByteSession, turns: TurnQueue, turn: TimedTurn) {
+  constructor(
+    connection: Connection,
+    session: ByteSession,
+    turns: TurnQueue,
+    turn: TimedTurn,
+    onHandled: () => void,
+  ) {
     this.#connection = connection;
     this.#session = session;
     this.#turns = turns;
     this.#turn = turn;
+    this.#onHandled = onHandled;
     session.onOutput = () => this.#outputArose();
   }
 
@@ -178,6 +229,7 @@ class Link {
         if (count === null) break;
         this.#turn.begin();
         session.receive(this.#buffer.subarray(0, count), this.#turn);
+        this.#onHandled();
         this.#flush();
         // Writing overlaps with reading, up to the session's high-water mark.
         while (!session.wantsInput && this.#isFlushing && !session.isClosing) await this.#flushed;
@@ -250,6 +302,7 @@ class Link {
         if (bytes === null) {
           await this.#turns.next();
           this.#turn.begin();
+          this.#onHandled();
           continue;
         }
         // A peer that stopped sending may take its time to read, one that broke the stream may not.

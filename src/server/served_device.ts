@@ -10,26 +10,36 @@ import { OK } from "../gtt/errno.ts";
 import type { PpgttMm } from "../gtt/mm.ts";
 import type { PageTrack } from "../gtt/page_track.ts";
 import { RamMap } from "../memory/ram_map.ts";
+import { Witness, WitnessCounters } from "../inspect/witness.ts";
 import { Device, type DeviceOptions } from "../vgpu/device.ts";
+import type { Background } from "./background.ts";
+import type { Log } from "./rpc_session.ts";
 import type { Vmm } from "./vmm.ts";
 
 /** User tracks that one VMM may hold: they cost a little each, and handles are never given twice. */
 export const MAX_USER_TRACKS = 65536;
 
+/** Commands of each engine in a turn: a tenth of a millisecond or two for a virtual CPU that waits meanwhile. */
+const ENGINE_TURN = 256;
+
 /** Options of the device behind a server. */
-export type ServedDeviceOptions = Omit<
-  DeviceOptions,
-  "ram" | "onProtect" | "interrupts" | "faults" | "tracking"
->;
+export interface ServedDeviceOptions
+  extends Omit<DeviceOptions, "ram" | "onProtect" | "interrupts" | "witness" | "faults" | "tracking"> {
+  /** Whether page tables are compared with the guest's before each workload. Default false. */
+  readonly verify?: boolean;
+}
 
 /** A device, the VMM attached to it, and that VMM's page tracks. */
-export class ServedDevice {
+export class ServedDevice implements Background {
   /** What a user track's handler returns: 0 unless a test wants otherwise. */
   userTrackResult = OK;
   /** The VMM's page tracks by handle. */
   readonly userTracks = new Map<number, PageTrack>();
+  /** What the witness has seen of this VMM's guest. */
+  witnessed: WitnessCounters = new WitnessCounters();
   readonly #options: ServedDeviceOptions;
   readonly #debug: boolean;
+  readonly #log: Log;
   #device: Device;
   #vmm: Vmm | null = null;
   #nextTrack = 0;
@@ -37,11 +47,13 @@ export class ServedDevice {
   /**
    * @param options Options of the device; it is initialised at once.
    * @param debug Whether faults may be injected.
+   * @param log Told of what the witness finds.
    * @throws {RangeError} When an option is out of range.
    */
-  constructor(options: ServedDeviceOptions, debug: boolean) {
+  constructor(options: ServedDeviceOptions, debug: boolean, log: Log = () => {}) {
     this.#options = options;
     this.#debug = debug;
+    this.#log = log;
     this.#device = this.#make(options);
     this.#device.init();
   }
@@ -81,6 +93,26 @@ export class ServedDevice {
     if (this.#vmm !== vmm) return;
     this.#vmm = null;
     this.replace(this.#options).init();
+  }
+
+  /** Whether the engines have something to do. */
+  get isRunnable(): boolean {
+    return this.#device.vgpu.isRunnable;
+  }
+
+  /** Whether all they would do is wait. */
+  get isWaiting(): boolean {
+    return this.#device.vgpu.isWaiting;
+  }
+
+  /** A turn for the engines. */
+  run(): void {
+    this.#device.vgpu.runEngines(ENGINE_TURN);
+  }
+
+  /** The engines drop what they have. */
+  abandon(): void {
+    this.#device.vgpu.abandonEngines();
   }
 
   /** The address space with this handle. @throws {RpcError} ENOENT if there is none (any more). */
@@ -136,14 +168,28 @@ export class ServedDevice {
     this.userTrackResult = OK;
   }
 
-  #make(options: ServedDeviceOptions): Device {
-    return new Device({
+  #make({ verify = false, ...options }: ServedDeviceOptions): Device {
+    this.witnessed = new WitnessCounters();
+    let witness: Witness | null = null;
+    const device = new Device({
       ...options,
       ram: new RamMap(),
       tracking: this.#vmm?.tracking ?? "trapped",
       faults: this.#debug,
       onProtect: (gfn, on) => this.#vmm?.protect(gfn, on),
       interrupts: { msi: () => this.#vmm?.msi(), intx: (asserted) => this.#vmm?.intx(asserted) },
+      witness: (mm, { name }) => witness?.look(mm, name),
+    });
+    if (verify) {
+      witness = new Witness(device.vgpu.gtt, device.ram, this.witnessed, (text) => this.#mismatch(text));
+    }
+    return device;
+  }
+
+  #mismatch(text: string): void {
+    this.#log("error", "a shadow table is not what the guest's says", {
+      session: this.#vmm?.id ?? 0,
+      what: text,
     });
   }
 }

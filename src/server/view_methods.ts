@@ -6,14 +6,17 @@
 
 import { RpcError } from "../../protocol/errors.ts";
 import { highLane, lowLane } from "../../protocol/u64.ts";
+import { registerStates } from "../inspect/register_list.ts";
 import { engineState } from "../inspect/state.ts";
 import { shadowTree, TreeTooLarge } from "../inspect/tree.ts";
 import { walkGgtt, walkPpgtt } from "../inspect/walk.ts";
+import { ENGINES } from "../streamer/engines.ts";
+import { REGISTERS } from "../vgpu/registers.ts";
 import type { Handlers } from "./handlers.ts";
 import type { ServedDevice } from "./served_device.ts";
 
 /** The names of these methods. */
-export type ViewMethod = "stats" | "state" | "tree" | "translate";
+export type ViewMethod = "stats" | "state" | "tree" | "translate" | "registers";
 
 /** The handlers of these methods. */
 export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
@@ -23,6 +26,8 @@ export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
       const { tables, mms, tracks, oos } = vgpu.gtt.parts;
       return {
         ...vgpu.counters,
+        ...vgpu.streamerCounters,
+        ...served.witnessed,
         ...vgpu.gtt.counters,
         ggttFlushes: host.ggtt.flushes,
         mms: mms.size,
@@ -59,6 +64,10 @@ export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
       if (space !== "ggtt") return { ...walkPpgtt(vgpu.gtt, served.mm(space), lo, hi) };
       if (hi !== 0) throw new RpcError("EINVAL", "a GGTT address is below 4 GiB");
       return { ...walkGgtt(vgpu.gtt, lo, host.ggtt.lanes) };
+    },
+    registers() {
+      const { registers } = served.device.vgpu;
+      return { rows: registerStates(REGISTERS, ENGINES, (offset) => registers.peek(offset)) };
     },
   };
 }

@@ -39,6 +39,8 @@ export interface Bar0Parts {
   readonly interrupts: Interrupts;
   /** Counts the guest's mistakes. */
   readonly counters: VgpuCounters;
+  /** Told when failsafe mode begins. */
+  onFailsafe(): void;
 }
 
 /**
@@ -64,6 +66,7 @@ export class Bar0 {
   readonly #registers: RegisterFile;
   readonly #interrupts: Interrupts;
   readonly #counters: VgpuCounters;
+  readonly #onFailsafe: () => void;
   /** The PVINFO page. */
   readonly pvinfo: Pvinfo;
 
@@ -72,11 +75,12 @@ export class Bar0 {
    *
    * @param parts What it is built from.
    */
-  constructor({ config, gtt, registers, interrupts, counters }: Bar0Parts) {
+  constructor({ config, gtt, registers, interrupts, counters, onFailsafe }: Bar0Parts) {
     this.#gtt = gtt;
     this.#registers = registers;
     this.#interrupts = interrupts;
     this.#counters = counters;
+    this.#onFailsafe = onFailsafe;
     this.pvinfo = new Pvinfo(config);
   }
 
@@ -195,6 +199,7 @@ export class Bar0 {
     if (this.#gtt.failsafe) return;
     this.#gtt.failsafe = true;
     this.#interrupts.silence();
+    this.#onFailsafe();
     this.#counters.failsafes++;
   }
 
@@ -216,6 +221,7 @@ export class Bar0 {
   }
 
   #readPvinfo(offset: number, size: number, out: Uint32Array): void {
+    this.pvinfo.wasRead = true;
     if (!this.pvinfo.isReadable(offset, size)) this.#counters.badPvinfoReads++;
     for (let i = 0; i < size; i++) out[i >> 2]! |= this.pvinfo.readByte(offset + i) << (8 * (i & 3));
   }

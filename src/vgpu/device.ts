@@ -12,7 +12,7 @@ import { OK } from "../gtt/errno.ts";
 import { RamMap, type RamRegion, type RamRegionOptions } from "../memory/ram_map.ts";
 import { FaultInjection } from "./fault_injection.ts";
 import type { InterruptSink } from "./interrupts.ts";
-import { Vgpu } from "./vgpu.ts";
+import { Vgpu, type Witness } from "./vgpu.ts";
 import { type ProtectListener, VgpuHost } from "./vgpu_host.ts";
 import { graphicsMemory, type VgpuConfig, vgpuConfig, type VgpuOptions } from "./vgpu_options.ts";
 
@@ -27,6 +27,10 @@ export interface DeviceOptions extends VgpuOptions, GvtOptions {
   readonly onProtect?: ProtectListener;
   /** Where the vGPU's interrupts go. Default: nowhere. */
   readonly interrupts?: InterruptSink;
+  /** The time, milliseconds, never going back. Default `performance.now`. */
+  readonly clock?: () => number;
+  /** Looks at each page table before a workload runs through it. Default: nobody. */
+  readonly witness?: Witness;
   /** Whether faults can be injected. Default false. */
   readonly faults?: boolean;
   /** Another layout of graphics memory than that of the options. */
@@ -83,7 +87,7 @@ export class Device {
    * ```
    */
   constructor(options: DeviceOptions) {
-    const { ram, onProtect, interrupts, faults, layout, ...others } = options;
+    const { ram, onProtect, interrupts, clock, witness, faults, layout, ...others } = options;
     const { platformSupported, tracking, oos, oosPoolPages, ...vgpu } = others;
     this.ram = ram;
     this.config = vgpuConfig(vgpu);
@@ -92,6 +96,7 @@ export class Device {
     this.faults = faults === true ? new FaultInjection(this.host) : null;
     const host: GttHost = this.faults ?? this.host;
     this.gvt = new GvtGtt(host, {
+      hugePages: this.config.hugePages,
       ...(platformSupported === undefined ? {} : { platformSupported }),
       ...(tracking === undefined ? {} : { tracking }),
       ...(oos === undefined ? {} : { oos }),
@@ -105,6 +110,8 @@ export class Device {
       ggtt: this.host.ggtt,
       ram,
       ...(interrupts === undefined ? {} : { interrupts }),
+      ...(clock === undefined ? {} : { clock }),
+      ...(witness === undefined ? {} : { witness }),
     });
   }
 

@@ -250,7 +250,7 @@ export class Interrupts {
     this.#setLine(isPending && !isMsi && pci.mayAssertIntx);
     if (!isPending || !isMsi) {
       this.#isSent = false;
-    } else if (!this.#isSent && pci.maySendMessages) {
+    } else if (!this.#isSent && pci.mayAccessMemory) {
       this.#isSent = true;
       this.#counters.msis++;
       this.#sink.msi();

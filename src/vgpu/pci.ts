@@ -8,6 +8,7 @@
  * @module
  */
 
+import { modelOf } from "./models.ts";
 import { MIB } from "./vgpu_options.ts";
 
 /** Size of configuration space, bytes. */
@@ -30,8 +31,10 @@ interface ConfigField {
   readonly writable: number;
 }
 
+const DEVICE_ID = 0x02;
 const COMMAND = 0x04;
 const STATUS = 0x06;
+const REVISION = 0x08;
 const MSI_CAPABILITY = 0x90;
 const MSI_CONTROL = MSI_CAPABILITY + 2;
 const POWER_CAPABILITY = 0xd0;
@@ -60,12 +63,11 @@ const POWER_VERSION = 0x0003;
 /** Waking up from D3 keeps everything: nobody need save and restore it. */
 const NO_SOFT_RESET = 0x0008;
 
-/** The fields that are not 0 or not read-only. The device id comes from the options. */
+/** The fields that are not 0 or not read-only. Device id and revision come from the options. */
 const FIELDS: readonly ConfigField[] = [
   { name: "vendor id", offset: 0x00, width: 2, reset: 0x8086, writable: 0 },
   { name: "command", offset: COMMAND, width: 2, reset: 0, writable: 0x0547 },
   { name: "status", offset: STATUS, width: 2, reset: HAS_CAPABILITIES, writable: 0 },
-  { name: "revision", offset: 0x08, width: 1, reset: 0x06, writable: 0 },
   { name: "class: display, other", offset: 0x0a, width: 2, reset: 0x0380, writable: 0 },
   { name: "cache line size", offset: 0x0c, width: 1, reset: 0, writable: 0xff },
   { name: "BAR 0", offset: 0x10, width: 4, reset: BAR_64_BIT, writable: -BAR0_SIZE >>> 0 },
@@ -160,7 +162,8 @@ export class PciConfig {
   reset(): void {
     this.#bytes.fill(0);
     for (const field of FIELDS) store(this.#bytes, field.offset, field.width, field.reset);
-    store(this.#bytes, 0x02, 2, this.#deviceId);
+    store(this.#bytes, DEVICE_ID, 2, this.#deviceId);
+    store(this.#bytes, REVISION, 1, modelOf(this.#deviceId).revision);
   }
 
   /**
@@ -182,11 +185,11 @@ export class PciConfig {
   }
 
   /**
-   * Whether a message may be sent: it is a store to memory, and a sleeping device makes none.
+   * Whether the device may load and store on its own, as engines do, or send a message, which is a store to memory.
    *
-   * @returns Whether the device is a bus master and in D0.
+   * @returns Whether the device is a bus master and in D0: a sleeping one does neither.
    */
-  get maySendMessages(): boolean {
+  get mayAccessMemory(): boolean {
     return this.isBusMaster && this.#isAwake;
   }
 

@@ -10,7 +10,12 @@
  * @module
  */
 
-import { type RegisterBlock, REGISTERS_SIZE, type RegisterTable } from "./register_table.ts";
+import {
+  type RegisterBlock,
+  type RegisterRow,
+  REGISTERS_SIZE,
+  type RegisterTable,
+} from "./register_table.ts";
 import { VgpuCounters } from "./vgpu_counters.ts";
 
 /**
@@ -205,6 +210,76 @@ export class RegisterFile<Block extends string = string> {
     else this.#bytes[offset] = value;
   }
 
+  /**
+   * What the guest would read of a register now, for views: nothing changes.
+   *
+   * @param offset A multiple of 4.
+   * @returns The value, 32 bits.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { RegisterFile, RegisterTable } from "../../mod.ts";
+   *
+   * const row = { name: "TIMESTAMP", offsets: [0x2358], access: "live", block: "clock", note: "" } as const;
+   * const registers = new RegisterFile(new RegisterTable([row]), { clock: { live: () => 0x1234 } });
+   * assertEquals([registers.peek(0x2358), registers.get(0x2358)], [0x1234, 0]);
+   * ```
+   */
+  peek(offset: number): number {
+    const number = this.#rowNumbers[offset >> 2]!;
+    return number === 0 ? this.#dwords[offset >> 2]! : this.#valueOf(this.#table.row(number), offset);
+  }
+
+  /**
+   * A command of an engine reads, as the guest would.
+   *
+   * @param offset A multiple of 4.
+   * @returns The value, 32 bits.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { RegisterFile, RegisterTable } from "../../mod.ts";
+   *
+   * const row = { name: "TIMESTAMP", offsets: [0x2358], access: "live", block: "clock", note: "" } as const;
+   * const registers = new RegisterFile(new RegisterTable([row]), { clock: { live: () => 0x1234 } });
+   * assertEquals(registers.load(0x2358), 0x1234);
+   * ```
+   */
+  load(offset: number): number {
+    if (this.#rowNumbers[offset >> 2] !== 0) this.#refresh(offset);
+    return this.#dwords[offset >> 2]!;
+  }
+
+  /**
+   * A command of an engine writes: as the guest would, but only where nothing acts on it.
+   *
+   * @param offset A multiple of 4.
+   * @param value 32 bits.
+   * @returns Whether it may; if not, nothing has changed.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { registers } = device.vgpu;
+   * assertEquals([registers.storeQuietly(0x2600, 7), registers.get(0x2600)], [true, 7]);
+   * assertEquals(registers.storeQuietly(0x941c, 1), false); // no batch resets the GPU
+   * ```
+   */
+  storeQuietly(offset: number, value: number): boolean {
+    const number = this.#rowNumbers[offset >> 2]!;
+    if (number !== 0) {
+      const { access, block } = this.#table.row(number);
+      if (block !== undefined || access === "ro") return false;
+    }
+    this.#write4(offset, value);
+    return true;
+  }
+
   #write4(offset: number, value: number): void {
     if (this.#rowNumbers[offset >> 2] === 0) this.#dwords[offset >> 2] = value;
     else this.#writeRow(offset, value, -1);
@@ -241,7 +316,11 @@ export class RegisterFile<Block extends string = string> {
   /** Takes the value of a register that is computed when it is read. */
   #refresh(offset: number): void {
     const row = this.#table.row(this.#rowNumbers[offset >> 2]!);
-    if (row.access !== "live" || row.block === undefined) return;
-    this.#dwords[offset >> 2] = this.#blocks[row.block].live?.(offset & ~3) ?? 0;
+    if (row.access === "live") this.#dwords[offset >> 2] = this.#valueOf(row, offset);
+  }
+
+  #valueOf({ access, block }: RegisterRow<Block>, offset: number): number {
+    if (access !== "live" || block === undefined) return this.#dwords[offset >> 2]!;
+    return this.#blocks[block].live?.(offset & ~3) ?? 0;
   }
 }

@@ -1,29 +1,23 @@
 /**
- * The registers of region 0 that are more than plain storage (`guest.md` §5). All others keep what is
- * written; the PVINFO page has rules of its own.
+ * The registers of region 0 that are more than plain storage (`guest.md` §5): one table, which the dispatcher, the
+ * documentation and views read. All others keep what is written; the PVINFO page has rules of its own.
  *
  * @module
  */
 
+import { ENGINE_REGISTERS } from "./engine_registers.ts";
 import { INTERRUPT_REGISTERS } from "./interrupt_banks.ts";
+import { PLATFORM_REGISTERS } from "./platform_registers.ts";
 import { type Register, RegisterTable } from "./register_table.ts";
 import { TLB_REGISTERS } from "./tlb.ts";
 
 /** The parts of the device that have registers. */
-export type Block = "interrupts" | "tlb";
+export type Block = "interrupts" | "tlb" | "engines" | "platform";
 
-/** Engine reset. */
-const GDRST = 0x941c;
 /** Flush of the GGTT's TLB. */
 const GFX_FLSH_CNTL = 0x101008;
 
 const OTHERS: readonly Register<Block>[] = [
-  {
-    name: "GDRST",
-    offsets: [GDRST],
-    access: "trigger",
-    note: "a reset is done at once, so it reads 0; there is no engine to reset yet",
-  },
   {
     name: "GFX_FLSH_CNTL",
     offsets: [GFX_FLSH_CNTL],
@@ -41,11 +35,14 @@ const OTHERS: readonly Register<Block>[] = [
  * import { REGISTERS } from "../../mod.ts";
  *
  * assertEquals(REGISTERS.at(0x941c)?.access, "trigger");
- * assertEquals(REGISTERS.at(0x2030), undefined); // RING_TAIL: plain storage
+ * assertEquals(REGISTERS.at(0x12030)?.name, "RING_TAIL"); // of the video engine
+ * assertEquals(REGISTERS.at(0x1f0000), undefined); // plain storage
  * ```
  */
 export const REGISTERS: RegisterTable<Block> = new RegisterTable([
   ...INTERRUPT_REGISTERS,
   ...TLB_REGISTERS,
+  ...ENGINE_REGISTERS,
+  ...PLATFORM_REGISTERS,
   ...OTHERS,
 ]);

@@ -13,14 +13,23 @@ import { EINVAL, OK } from "../gtt/errno.ts";
 import type { GttHost } from "../gtt/host.ts";
 import type { GvtGtt } from "../gtt/gvt_gtt.ts";
 import { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import type { PpgttMm } from "../gtt/mm.ts";
 import type { RamMap } from "../memory/ram_map.ts";
+import { CommandStreamers } from "../streamer/command_streamers.ts";
+import { type EngineInfo, RING } from "../streamer/engines.ts";
+import { StreamerCounters } from "../streamer/streamer_counters.ts";
 import { Aperture } from "./aperture.ts";
 import { Bar0 } from "./bar0.ts";
+import { CommandRegisters, EngineRegisters } from "./engine_registers.ts";
 import type { HostGgtt } from "./host_ggtt.ts";
+import { INTERRUPT_BANKS } from "./interrupt_banks.ts";
 import { Interrupts, type InterruptSink } from "./interrupts.ts";
+import { modelOf } from "./models.ts";
 import { BAR0_SIZE, BAR2_SIZE, CONFIG_SIZE, PciConfig } from "./pci.ts";
+import { PlatformRegisters } from "./platform_registers.ts";
 import { RegisterFile } from "./register_file.ts";
 import { type Block, REGISTERS } from "./registers.ts";
+import { Timestamp } from "./timestamp.ts";
 import { Tlb } from "./tlb.ts";
 import { VgpuCounters } from "./vgpu_counters.ts";
 import type { VgpuConfig } from "./vgpu_options.ts";
@@ -45,6 +54,22 @@ const SIZE_OF_REGION: readonly number[] = Array.from(
   (_, region) => REGION_SIZES.get(region) ?? 0,
 );
 
+/** The banks of the engines' interrupts, by number. */
+const ENGINE_BANKS = [
+  INTERRUPT_BANKS.gt0,
+  INTERRUPT_BANKS.gt1,
+  INTERRUPT_BANKS.gt2,
+  INTERRUPT_BANKS.gt3,
+] as const;
+
+/**
+ * Looks at a page table before a workload runs through it.
+ *
+ * @param mm The address space, pinned and in sync.
+ * @param engine The engine that will run it.
+ */
+export type Witness = (mm: PpgttMm, engine: EngineInfo) => void;
+
 /** Nobody to interrupt. */
 const DEAF: InterruptSink = { msi() {}, intx() {} };
 
@@ -64,6 +89,10 @@ export interface VgpuParts {
   readonly ram: RamMap;
   /** Where interrupts go. Default: nowhere. */
   readonly interrupts?: InterruptSink;
+  /** The time, milliseconds, never going back. Default `performance.now`. */
+  readonly clock?: () => number;
+  /** Looks at each page table before a workload runs through it. Default: nobody. */
+  readonly witness?: Witness;
 }
 
 /**
@@ -87,6 +116,8 @@ export class Vgpu {
   readonly gtt: VgpuGtt;
   /** What the regions have seen. */
   readonly counters: VgpuCounters = new VgpuCounters();
+  /** What the engines have done. */
+  readonly streamerCounters: StreamerCounters = new StreamerCounters();
   /** PCI configuration space. */
   readonly pci: PciConfig;
   /** The registers of region 0. */
@@ -97,6 +128,9 @@ export class Vgpu {
   readonly bar0: Bar0;
   readonly #aperture: Aperture;
   readonly #tlb: Tlb;
+  readonly #streamers: CommandStreamers;
+  readonly #engineRegisters: EngineRegisters;
+  readonly #platform: PlatformRegisters;
 
   /**
    * A vGPU in its reset state; the engine is not initialised.
@@ -105,6 +139,7 @@ export class Vgpu {
    */
   constructor(parts: VgpuParts) {
     const { config, gvt, host, gm, ggtt, ram, interrupts = DEAF } = parts;
+    const { clock = () => performance.now(), witness = () => {} } = parts;
     const { counters } = this;
     this.config = config;
     this.gtt = new VgpuGtt(gvt, host, gm);
@@ -113,14 +148,44 @@ export class Vgpu {
     this.registers = new RegisterFile(REGISTERS, {
       interrupts: { written: () => this.interrupts.update() },
       tlb: this.#tlb,
+      engines: {
+        written: (offset, value) => this.#engineRegisters.written(offset, value),
+        live: (offset) => this.#engineRegisters.live(offset),
+      },
+      platform: { written: (offset, value) => this.#platform.written(offset, value) },
     }, counters);
     this.interrupts = new Interrupts(this.registers, this.pci, counters, interrupts);
+    const timestamp = new Timestamp(modelOf(config.deviceId).timestampHz, clock);
+    this.#streamers = new CommandStreamers({
+      gm,
+      gtt: this.gtt,
+      ggtt,
+      ram,
+      registers: new CommandRegisters(this.registers),
+      clock: timestamp,
+      counters: this.streamerCounters,
+      raise: (engine, events) => this.#raise(engine, events),
+      witness,
+    });
+    this.#engineRegisters = new EngineRegisters(
+      this.registers,
+      gm,
+      timestamp,
+      counters,
+      () => this.#streamers,
+      {
+        fullReset: () => this.gtt.unshadowAll(),
+        mayEnableRunList: () => this.#isAware(),
+      },
+    );
+    this.#platform = new PlatformRegisters(this.registers, counters, config.fences, () => this.#isAware());
     this.bar0 = new Bar0({
       config,
       gtt: this.gtt,
       registers: this.registers,
       interrupts: this.interrupts,
       counters,
+      onFailsafe: () => this.#streamers.forgetAll(),
     });
     this.#aperture = new Aperture(ggtt, ram, this.gtt, counters);
   }
@@ -234,6 +299,50 @@ export class Vgpu {
   }
 
   /**
+   * Whether the engines have something to do: {@linkcode runEngines} is to be called when nothing more urgent waits.
+   * Not while the guest keeps the device from memory: it is no bus master, or asleep.
+   *
+   * @returns Whether some engine has commands and can go on.
+   */
+  get isRunnable(): boolean {
+    return this.pci.mayAccessMemory && this.#streamers.isRunnable;
+  }
+
+  /**
+   * Whether all that the engines would do now is wait: for a semaphore, or for the CPU to change a batch.
+   *
+   * @returns Whether their next turn may as well come a moment later.
+   */
+  get isWaiting(): boolean {
+    return this.#streamers.isWaiting;
+  }
+
+  /**
+   * A turn for the engines: they carry out the commands that were submitted.
+   *
+   * @param budget Commands of each engine at most; a blit costs by its size.
+   *
+   * @example Nothing was submitted
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * assertEquals(device.vgpu.isRunnable, false);
+   * device.vgpu.runEngines(1000);
+   * assertEquals(device.vgpu.streamerCounters.csCommands, 0);
+   * ```
+   */
+  runEngines(budget: number): void {
+    this.#streamers.run(budget);
+  }
+
+  /** The engines drop everything that was submitted, as if they hung: after a bug of this program's own. */
+  abandonEngines(): void {
+    this.#streamers.forgetAll();
+  }
+
+  /**
    * Resets the device (`guest.md` §1.3): configuration space, registers and the engine (`intel_vgpu_reset_gtt`,
    * `engine.md` §12). The interrupt line is lowered; guest RAM stays.
    *
@@ -254,7 +363,23 @@ export class Vgpu {
     this.counters.deviceResets++;
     this.pci.reset();
     this.bar0.reset();
+    this.#engineRegisters.reset();
+    this.#platform.reset();
+    this.#streamers.forgetAll();
     this.gtt.resetGtt();
+  }
+
+  /** An engine's events go to its part of its bank, unless the engine masks them (`guest.md` §6.1, §6.2). */
+  #raise({ base, bank, shift }: EngineInfo, events: number): void {
+    const unmasked = (events << shift) & ~this.registers.get(base + RING.IMR);
+    if (unmasked !== 0) this.interrupts.raise(ENGINE_BANKS[bank], unmasked);
+  }
+
+  /** Whether the guest has looked at PVINFO. One that has not, and acts as if it had the GPU, is given up. */
+  #isAware(): boolean {
+    if (this.bar0.pvinfo.wasRead) return true;
+    this.bar0.enterFailsafe();
+    return false;
   }
 }
 

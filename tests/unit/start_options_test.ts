@@ -23,8 +23,10 @@ Deno.test("parseStartOptions() has a default for everything", () => {
       hiddenSize: 384 << 20,
       hiddenBase: 640 << 20,
       fences: 4,
+      hugePages: false,
     },
     oos: false,
+    verify: false,
     debug: false,
   });
 });
@@ -34,6 +36,10 @@ Deno.test("parseStartOptions() takes values with a space or an equals sign", () 
     const { socketPath, vgpu } = parse(...args);
     assertEquals([socketPath, vgpu.fences], ["/tmp/s", 2]);
   }
+});
+
+Deno.test("parseStartOptions() offers large pages when asked to", () => {
+  assertEquals(parse("--huge-pages").vgpu.hugePages, true);
 });
 
 Deno.test("parseStartOptions() listens for hypervisors only if that is all it is asked for", () => {
@@ -123,6 +129,7 @@ Deno.test("START_USAGE names every option", () => {
     "--fences",
     "--help",
     "--hidden",
+    "--huge-pages",
     "--log",
     "--oos",
     "--pid-file",

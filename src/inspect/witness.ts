@@ -1,0 +1,286 @@
+/**
+ * The witness (`--verify`): before a workload runs, every entry of every distinct table of its shadow tree is compared
+ * with the guest's own tables, by a walk over guest memory that knows nothing of how the engine works.
+ *
+ * A guest's CPU goes on meanwhile and may change tables that the workload does not use. So what differs is brought up to
+ * date and looked at again; it is a mismatch if the guest's entry is the same and the shadow still another. What turns
+ * out right is counted as *late*.
+ *
+ * @module
+ */
+
+import {
+  childKind,
+  ENTRIES,
+  frameOf,
+  IPS,
+  isLarge,
+  kindName,
+  LANES,
+  LARGE_FRAMES,
+  largeFrameOf,
+  PDE,
+  PRESENT,
+  PTE,
+  type TableKind,
+  withFrameLo,
+  withLargeFrameLo,
+} from "../gtt/entry.ts";
+import { type PpgttMm, ROOTS } from "../gtt/mm.ts";
+import type { ShadowTable } from "../gtt/shadow_table.ts";
+import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import { hex } from "./target.ts";
+
+/** Guest memory, as the witness sees it. */
+export interface GuestMemory {
+  /** Reads one page. @returns Whether there is RAM. */
+  readPage(gfn: number, out: Uint32Array): boolean;
+  /** Host frame of a guest frame, or -1. */
+  mfnOf(gfn: number): number;
+  /** Guest frame of a host frame, or -1. */
+  gfnOf(mfn: number): number;
+}
+
+/** What a witness has seen. */
+export class WitnessCounters {
+  /** Page tables compared before a workload. */
+  verifiedSubmissions = 0;
+  /** Entries compared. */
+  verifiedEntries = 0;
+  /** Page tables in which something was another at first and right when looked at again. */
+  verifyLate = 0;
+  /** Page tables in which something was wrong. */
+  verifyMismatches = 0;
+}
+
+/** Looks at one page table: a guest that never stops changing it is left alone then. */
+const MAX_LOOKS = 16;
+const ROOT_FLAGS = 0xfff;
+
+/** What differs, and where. */
+interface Difference {
+  /** The way to the entry, from the root. */
+  readonly path: string;
+  /** The guest's entry and what the shadow has for it. */
+  readonly text: string;
+  /** The guest's entry, two lanes. */
+  readonly guest: string;
+}
+
+/** Compares shadow tables with the guest's. */
+export class Witness {
+  readonly #gtt: VgpuGtt;
+  readonly #memory: GuestMemory;
+  readonly #counters: WitnessCounters;
+  readonly #onMismatch: (text: string) => void;
+  /** A page of the guest for each kind of table: the walk goes down, never back into a kind. */
+  readonly #pages = [0, 1, 2, 3, 4].map(() => new Uint32Array(LANES));
+  readonly #seen = new Set<ShadowTable>();
+  readonly #isUntracked: boolean;
+  readonly #hugePages: boolean;
+  #difference: Difference | null = null;
+
+  /**
+   * A witness of one vGPU.
+   *
+   * @param gtt The engine.
+   * @param memory Guest memory.
+   * @param counters Counts.
+   * @param onMismatch Told what is wrong, with the full path.
+   */
+  constructor(
+    gtt: VgpuGtt,
+    memory: GuestMemory,
+    counters: WitnessCounters,
+    onMismatch: (text: string) => void,
+  ) {
+    this.#gtt = gtt;
+    this.#memory = memory;
+    this.#counters = counters;
+    this.#onMismatch = onMismatch;
+    this.#isUntracked = gtt.gvt.tracking === "untracked";
+    this.#hugePages = gtt.gvt.hugePages;
+  }
+
+  /**
+   * Compares the tables of an address space that was just brought up to date.
+   *
+   * @param mm It, pinned.
+   * @param who Which engine is to run it, for the message.
+   */
+  look(mm: PpgttMm, who: string): void {
+    this.#counters.verifiedSubmissions++;
+    let last = this.#compare(mm);
+    if (last === null) return;
+    for (let looks = 1; looks < MAX_LOOKS; looks++) {
+      this.#gtt.refreshWorkload(mm);
+      const next = this.#compare(mm);
+      if (next === null) break;
+      if (next.path === last.path && next.guest === last.guest) {
+        this.#counters.verifyMismatches++;
+        this.#onMismatch(`mm ${mm.id}, for ${who}: ${next.path}: ${next.text}`);
+        return;
+      }
+      last = next;
+    }
+    this.#counters.verifyLate++;
+  }
+
+  /** @returns The first difference. */
+  #compare(mm: PpgttMm): Difference | null {
+    this.#seen.clear();
+    this.#difference = null;
+    for (let slot = 0; slot < mm.rootSlots && slot < ROOTS; slot++) {
+      const [lo, hi] = [mm.roots[2 * slot]!, mm.roots[2 * slot + 1]!];
+      if (lo === 0 && hi === 0) continue;
+      if (mm.level === 3 && isLarge(PDE, lo)) continue;
+      const gfn = frameOf(lo, hi);
+      const shadowLo = mm.shadowRoots[2 * slot]!;
+      const shadowHi = mm.shadowRoots[2 * slot + 1]!;
+      const path = `root ${slot}`;
+      if ((shadowLo & ROOT_FLAGS) !== (lo & ROOT_FLAGS)) this.#differ(path, lo, hi, "its flags", "others");
+      const table = this.#gtt.parts.tables.byMfn(frameOf(shadowLo, shadowHi));
+      if (table === undefined) this.#differ(path, lo, hi, `a table of gfn ${hex(gfn)}`, "none");
+      else this.#table(path, gfn, mm.rootKind, 1, table);
+    }
+    return this.#difference;
+  }
+
+  /** Compares a table that the guest's own tables say is this frame's. */
+  #table(path: string, gfn: number, kind: TableKind, span: number, table: ShadowTable): void {
+    if (table.gfn !== gfn || table.kind !== kind || table.span !== span || table.isSplit) {
+      const found = `${kindName(table.kind)} table of gfn ${hex(table.gfn)}, span ${table.span}`;
+      this.#differ(path, gfn, 0, `${kindName(kind)} table of gfn ${hex(gfn)}, span ${span}`, found);
+      return;
+    }
+    if (this.#seen.has(table)) return;
+    this.#seen.add(table);
+    const page = this.#pages[kind]!;
+    // What cannot be read counts as empty where nothing traps; elsewhere it stays as it was.
+    if (!this.#memory.readPage(gfn, page)) {
+      if (!this.#isUntracked) return;
+      page.fill(0);
+    }
+    this.#counters.verifiedEntries += ENTRIES;
+    for (let index = 0; index < ENTRIES && this.#difference === null; index++) {
+      // Of a 64 KiB page the first of sixteen entries counts.
+      const counting = index - index % span;
+      const [lo, hi] = [page[2 * counting]!, page[2 * counting + 1]!];
+      if ((lo & PRESENT) === 0) this.#nothing(path, kind, index, lo, hi, table);
+      else if (kind === PTE) this.#leaf(path, index, span, lo, hi, table);
+      else this.#directory(path, kind, index, lo, hi, table);
+    }
+  }
+
+  /** The guest maps nothing here: the shadow must lead to nothing of the guest's. */
+  #nothing(path: string, kind: TableKind, index: number, lo: number, hi: number, table: ShadowTable): void {
+    if ((table.lanes[2 * index]! & PRESENT) === 0) return;
+    const mfn = table.target(index);
+    const isNothing = this.#memory.gfnOf(mfn) < 0 && this.#gtt.parts.tables.byMfn(mfn) === undefined;
+    if (!isNothing) this.#differ(entryPath(path, kind, index), lo, hi, "nothing", `mfn ${hex(mfn)}`);
+  }
+
+  #leaf(path: string, index: number, span: number, lo: number, hi: number, table: ShadowTable): void {
+    const first = frameOf(lo, hi);
+    const gfn = first - first % span + index % span;
+    const mfn = this.#memory.mfnOf(gfn);
+    if (mfn < 0) return this.#mistake(path, PTE, index, lo, hi, table);
+    const isRight = table.target(index) === mfn && table.lanes[2 * index] === withFrameLo(lo, mfn);
+    if (!isRight) {
+      this.#differ(
+        entryPath(path, PTE, index),
+        lo,
+        hi,
+        `mfn ${hex(mfn)} (gfn ${hex(gfn)})`,
+        shown(table, index),
+      );
+    }
+  }
+
+  #directory(
+    path: string,
+    kind: TableKind,
+    index: number,
+    lo: number,
+    hi: number,
+    table: ShadowTable,
+  ): void {
+    const frame = frameOf(lo, hi);
+    if (isLarge(kind, lo)) {
+      if (this.#hugePages && kind === PDE) this.#large(path, index, lo, hi, table);
+      else this.#mistake(path, kind, index, lo, hi, table);
+      return;
+    }
+    if (this.#memory.mfnOf(frame) < 0) return this.#mistake(path, kind, index, lo, hi, table);
+    const place = entryPath(path, kind, index);
+    const child = this.#gtt.parts.tables.byMfn(table.target(index));
+    const isShadowed = (table.lanes[2 * index]! & PRESENT) !== 0 && child !== undefined;
+    if (!isShadowed) {
+      this.#differ(place, lo, hi, `a table of gfn ${hex(frame)}`, shown(table, index));
+      return;
+    }
+    const is64k = this.#hugePages && kind === PDE && (lo & IPS) !== 0;
+    const flags = is64k ? lo & ~IPS : lo;
+    if (table.lanes[2 * index] !== withFrameLo(flags, child.page.mfn)) {
+      this.#differ(place, lo, hi, "its flags", shown(table, index));
+      return;
+    }
+    this.#table(place, frame, childKind(kind), is64k ? 16 : 1, child);
+  }
+
+  /** A 2 MiB page: one entry where its host frames follow one another, else a table of its own. */
+  #large(path: string, index: number, lo: number, hi: number, table: ShadowTable): void {
+    const first = largeFrameOf(lo, hi);
+    const mfn = this.#memory.mfnOf(first);
+    let isWhole = mfn >= 0 && mfn % LARGE_FRAMES === 0;
+    for (let i = 0; i < LARGE_FRAMES; i++) {
+      const each = this.#memory.mfnOf(first + i);
+      if (each < 0) return this.#mistake(path, PDE, index, lo, hi, table);
+      if (each !== mfn + i) isWhole = false;
+    }
+    const place = entryPath(path, PDE, index);
+    if (isWhole) {
+      if (table.lanes[2 * index] === withLargeFrameLo(lo, mfn) && table.target(index) === mfn) return;
+      this.#differ(place, lo, hi, `2 MiB at mfn ${hex(mfn)}`, shown(table, index));
+      return;
+    }
+    const split = this.#gtt.parts.tables.byMfn(table.target(index));
+    if (split?.isSplit !== true) {
+      this.#differ(place, lo, hi, "a split 2 MiB page", shown(table, index));
+      return;
+    }
+    for (let i = 0; i < ENTRIES; i++) {
+      const wanted = this.#memory.mfnOf(first + i);
+      if (split.target(i) === wanted && (split.lanes[2 * i]! & PRESENT) !== 0) continue;
+      this.#differ(entryPath(place, PTE, i), lo, hi, `mfn ${hex(wanted)}`, shown(split, i));
+      return;
+    }
+  }
+
+  /**
+   * The guest's entry cannot be followed. Where nothing traps the shadow leads to nothing; else it is as it was, and
+   * leads wherever an older entry did (`engine.md` §13, 15).
+   */
+  #mistake(path: string, kind: TableKind, index: number, lo: number, hi: number, table: ShadowTable): void {
+    if (this.#isUntracked) this.#nothing(path, kind, index, lo, hi, table);
+  }
+
+  #differ(path: string, lo: number, hi: number, wanted: string, found: string): void {
+    const guest = `0x${hi.toString(16).padStart(8, "0")}${lo.toString(16).padStart(8, "0")}`;
+    this.#difference ??= {
+      path,
+      guest,
+      text: `the guest's entry ${guest} means ${wanted}, the shadow has ${found}`,
+    };
+  }
+}
+
+function entryPath(path: string, kind: TableKind, index: number): string {
+  return `${path} > ${kindName(kind)}[${index}]`;
+}
+
+function shown(table: ShadowTable, index: number): string {
+  const lo = table.lanes[2 * index]!;
+  const hi = table.lanes[2 * index + 1]!;
+  return `0x${hi.toString(16).padStart(8, "0")}${lo.toString(16).padStart(8, "0")}`;
+}
