@@ -113,10 +113,10 @@ export class Package {
   }
 }
 
-/** Moves a file or folder of what was unpacked, with the folders above it. */
-export async function move(from: string, to: string, name: string): Promise<void> {
-  await Deno.mkdir(`${to}/${name.slice(0, Math.max(0, name.lastIndexOf("/")))}`, { recursive: true });
-  await Deno.rename(`${from}/${name}`, `${to}/${name}`);
+/** Moves a file or folder of what was unpacked; the folders above its new place are made. */
+export async function move(from: string, to: string): Promise<void> {
+  await Deno.mkdir(to.slice(0, to.lastIndexOf("/")), { recursive: true });
+  await Deno.rename(from, to);
 }
 
 /** Nothing of the system's own apt but its way to the network, which the files in `apt.conf.d` may tell. */

@@ -10,7 +10,17 @@ import { HelpfulError } from "./command.ts";
 import type { Steps } from "./steps.ts";
 
 /** What all of it takes, in MB. */
-export const SIZE_MB = { emulator: 37, kernel: 72, downloads: 110, kept: 510 } as const;
+export const SIZE_MB = {
+  emulator: 37,
+  kernel: 72,
+  otherKernel: 130,
+  igt: 18,
+  downloads: 110,
+  kept: 510,
+} as const;
+
+/** How long an entry stays that its like has replaced: somebody may still be booting with it. */
+const STAY_MS = 3 * 60 * 60 * 1000;
 
 const PARTIAL = "partial-";
 const LOCK = "lock";
@@ -82,6 +92,14 @@ export class Cache implements Disposable {
   /** Removes an entry, if there is one. */
   remove(name: string): void {
     if (this.has(name)) Deno.removeSync(this.entry(name), { recursive: true });
+  }
+
+  /** Removes entries that begin like this and were made hours ago. */
+  removeOld(prefix: string): void {
+    for (const name of this.names(prefix)) {
+      const made = Deno.statSync(this.entry(name)).mtime?.getTime() ?? 0;
+      if (Date.now() - made > STAY_MS) this.remove(name);
+    }
   }
 
   /**

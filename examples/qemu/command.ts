@@ -53,8 +53,20 @@ export async function output(
   program: string,
   args: readonly string[],
   missing: string,
-  { cwd = "/", signal }: RunOptions = {},
+  where: RunOptions = {},
 ): Promise<{ code: number; stdout: string; stderr: string }> {
+  const { code, stdout, stderr } = await rawOutput(program, args, missing, where);
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, stdout: text(stdout), stderr: text(stderr) };
+}
+
+/** As {@link output}, for a program that prints no text. */
+export async function rawOutput(
+  program: string,
+  args: readonly string[],
+  missing: string,
+  { cwd = "/", signal }: RunOptions = {},
+): Promise<Deno.CommandOutput> {
   signal?.throwIfAborted();
   const command = new Deno.Command(program, {
     args: [...args],
@@ -66,9 +78,7 @@ export async function output(
     ...(signal === undefined ? {} : { signal }),
   });
   try {
-    const { code, stdout, stderr } = await command.output();
-    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    return { code, stdout: text(stdout), stderr: text(stderr) };
+    return await command.output();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new MissingProgramError(missing);
     if (error instanceof Deno.errors.PermissionDenied) {

@@ -74,7 +74,7 @@ async function prepare(cache: Cache): Promise<void> {
     const apt = await Apt.open(scratch, SUITES, OTHERWISE, cache.signal);
     const unpacked = `${scratch}/unpacked`;
     for (const file of await apt.download(...PACKAGES)) await file.unpack(unpacked);
-    for (const name of KEPT) await move(unpacked, path, name);
+    for (const name of KEPT) await move(`${unpacked}/${name}`, `${path}/${name}`);
   });
 }
 

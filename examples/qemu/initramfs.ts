@@ -1,6 +1,6 @@
 /**
- * An initramfs: the guest's whole file system, as a gzipped cpio archive in the "newc" format that the kernel
- * unpacks into memory. Written here, so that device nodes need no root.
+ * An initramfs: the guest's whole file system, as a cpio archive in the "newc" format that the kernel unpacks into
+ * memory, gzipped or not. Written here, so that device nodes need no root.
  *
  * @module
  */
@@ -42,11 +42,20 @@ export class Initramfs {
     return this.#add(path, FOLDER, new Uint8Array());
   }
 
-  /** The archive, as the kernel takes it. */
+  /** The archive, gzipped. The kernel also takes it behind one that is not. */
   async bytes(): Promise<Uint8Array<ArrayBuffer>> {
-    this.#entry("TRAILER!!!", 0, new Uint8Array(), 0, 0);
-    const archive = new Blob(this.#parts).stream().pipeThrough(new CompressionStream("gzip"));
+    const archive = this.#whole().stream().pipeThrough(new CompressionStream("gzip"));
     return new Uint8Array(await new Response(archive).arrayBuffer());
+  }
+
+  /** The archive as it is: for much, because an emulated processor takes seconds to unpack it otherwise. */
+  async plainBytes(): Promise<Uint8Array<ArrayBuffer>> {
+    return new Uint8Array(await this.#whole().arrayBuffer());
+  }
+
+  #whole(): Blob {
+    this.#entry("TRAILER!!!", 0, new Uint8Array(), 0, 0);
+    return new Blob(this.#parts);
   }
 
   #add(path: string, mode: number, content: Uint8Array, major = 0, minor = 0): this {

@@ -15,6 +15,8 @@ export interface MachineOptions {
   readonly machine: (typeof MACHINES)[number];
   /** Size of its RAM, as QEMU takes it: `512M`. */
   readonly memory: string;
+  /** How many processors it has. Default 1. */
+  readonly cpus?: number;
   /** `true`: a memfd that the device can map too, as it must be. */
   readonly shared?: boolean;
   /** Path of the kernel. */
@@ -36,13 +38,14 @@ const FIRST_SLOT = 2;
 
 /** The arguments that make QEMU this machine. */
 export function machineArguments(emulator: Emulator, options: MachineOptions): string[] {
-  const { machine, memory, shared = true, kernel, initrd, append, vgpus, kvm = false, more } = options;
+  const { machine, memory, cpus = 1, shared = true, kernel, initrd, append, vgpus, kvm = false, more } =
+    options;
   const accelerator = kvm ? ["-accel", "kvm", "-cpu", "host"] : ["-accel", "tcg,thread=multi", "-cpu", "max"];
   const ram = `memory-backend-memfd,id=ram0,size=${memory},share=on`;
   const backend = shared ? ["-object", ram, "-machine", "memory-backend=ram0"] : [];
   return [
     ...emulator.args,
-    ...["-machine", machine, ...accelerator, "-m", memory, "-smp", "1"],
+    ...["-machine", machine, ...accelerator, "-m", memory, "-smp", `${cpus}`],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...more,
     ...backend,

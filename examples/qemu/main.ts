@@ -10,12 +10,14 @@ import { Cache } from "./cache.ts";
 import { HelpfulError, shellLine } from "./command.ts";
 import { Device } from "./device.ts";
 import { type Emulator, findEmulator } from "./emulator.ts";
-import { shellGuest } from "./guest.ts";
+import { i915Guest, shellGuest } from "./guest.ts";
+import { findIgt } from "./igt.ts";
 import { Interruption } from "./interruption.ts";
 import { findKernel } from "./kernel.ts";
 import { machineArguments } from "./machine.ts";
 import { type Options, parseOptions, USAGE } from "./options.ts";
 import { Steps } from "./steps.ts";
+import { Tally } from "./tally.ts";
 
 /** Levels of the device's log lines that are shown at once. */
 const URGENT = /^\S+ (warn|error) /;
@@ -34,8 +36,18 @@ async function prepare(options: Options, steps: Steps, signal: AbortSignal): Pro
   using cache = await Cache.open(options.cache, steps, signal);
   if (options.fresh) cache.clear();
   const emulator = await findEmulator(cache, steps, options.qemu);
-  const kernel = await findKernel(cache, steps);
-  return { emulator, kernel: kernel.image, initrd: await shellGuest(cache, kernel) };
+  const kernel = await findKernel(cache, steps, options.kernel);
+  const initrd = options.i915
+    ? await i915Guest(cache, kernel, await findIgt(cache, steps))
+    : await shellGuest(cache, kernel);
+  return { emulator, kernel: kernel.image, initrd };
+}
+
+/** The kernel's command line. */
+function appended({ i915, append }: Options): string {
+  // Nobody would use the shell.
+  const end = i915 && !Deno.stdin.isTerminal() ? ["vgtt_end=1"] : [];
+  return ["console=ttyS0 quiet panic=-1", ...end, append].join(" ").trimEnd();
 }
 
 /** Boots the guest. @returns The exit status. */
@@ -47,12 +59,14 @@ async function boot(options: Options, steps: Steps, signal: AbortSignal): Promis
     const onLine = (line: string) => {
       if (URGENT.test(line)) say(`[device] ${line}\n`);
     };
-    await using device = await Device.start({ folder, onLine });
+    const identity = options.device === undefined ? [] : ["--device", options.device];
+    const more = options.i915 ? [...identity, "--verify"] : identity;
+    await using device = await Device.start({ folder, more, onLine });
     await steps.run("device: starting", () => device.listening());
     const args = machineArguments(emulator, {
       ...options,
       ...files,
-      append: `console=ttyS0 quiet panic=-1 ${options.append}`.trimEnd(),
+      append: appended(options),
       vgpus: [device.vfioUserPath],
       more: ["-serial", "mon:stdio"],
     });
@@ -60,7 +74,10 @@ async function boot(options: Options, steps: Steps, signal: AbortSignal): Promis
     steps.note(`device: look at it from outside over ${device.socketPath}`);
     steps.note(`${shellLine(emulator.program, args)}\n`);
     signal.throwIfAborted();
-    return await runGuest(emulator.program, args, device, steps, signal);
+    await using tally = options.i915 ? await Tally.open(device.socketPath) : null;
+    const code = await runGuest(emulator.program, args, device, steps, signal);
+    if (tally !== null) say(tally.text());
+    return code;
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -8,6 +8,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { UsageError } from "../../src/cli/usage.ts";
 import { userPath } from "../../src/cli/user_path.ts";
 import { defaultCachePath, SIZE_MB } from "./cache.ts";
+import { DEFAULT_SUITE } from "./kernel.ts";
 import { type MachineOptions, MACHINES } from "./machine.ts";
 
 /** What `--help` prints. */
@@ -15,8 +16,13 @@ export const USAGE = `Usage: deno task qemu [OPTION]…
 
 Boots a Linux guest with a vGPU in QEMU, over vfio-user, and shows its console. Ctrl-A x ends it.
 
+  --i915             load the kernel's own i915 and let IGT's programs use the vGPU; then print what the device
+                     saw. Without a terminal on standard input the guest ends after that, else it gives a shell
+                     (downloads ${SIZE_MB.igt} MB more)
+  --kernel SUITE     the newest kernel of a suite of Debian's archive (${DEFAULT_SUITE}): trixie, trixie-backports, …
+  --device ID        the vGPU's PCI device id (0x1912, a Skylake; 0x5912 is a Kaby Lake)
   --machine pc|q35   QEMU's machine (pc)
-  --memory SIZE      the guest's RAM (512M)
+  --memory SIZE      the guest's RAM (512M; 1G with --i915)
   --append WORDS     more of the kernel's command line
   --kvm              use KVM instead of emulating the processor
                      (no whole guest boots under nested KVM; use it on real hardware)
@@ -30,11 +36,17 @@ Exit status: QEMU's own; 1 if something is missing, or the device ends before QE
 128 and the signal's number if a signal ended it.
 `;
 
-const STRINGS = ["machine", "memory", "append", "qemu", "cache"] as const;
-const FLAGS = ["kvm", "fresh", "help"] as const;
+const STRINGS = ["kernel", "device", "machine", "memory", "append", "qemu", "cache"] as const;
+const FLAGS = ["i915", "kvm", "fresh", "help"] as const;
 
 /** What the user asked for. */
 export interface Options {
+  /** Whether the guest loads `i915`. */
+  readonly i915: boolean;
+  /** The suite of Debian's archive that the kernel comes from. */
+  readonly kernel: string;
+  /** The vGPU's PCI device id, as `start` takes it. */
+  readonly device: string | undefined;
   /** Which of QEMU's machines. */
   readonly machine: MachineOptions["machine"];
   /** The guest's RAM, as QEMU takes it. */
@@ -59,14 +71,16 @@ export interface Options {
  */
 export function parseOptions(args: readonly string[]): Options | null {
   const strangers: string[] = [];
-  const parsed = parseArgs([...args], {
+  // `deno task qemu -- --i915` hands the first word on, too.
+  const words = args[0] === "--" ? args.slice(1) : [...args];
+  const parsed = parseArgs(words, {
     string: STRINGS,
     boolean: FLAGS,
     unknown: (word) => void strangers.push(word),
   });
   if (parsed["help"] === true) return null;
   if (strangers.length > 0) throw new UsageError(`There is no option ${strangers[0]}`);
-  const valued = args.find((word) => FLAGS.some((name) => word.startsWith(`--${name}=`)));
+  const valued = words.find((word) => FLAGS.some((name) => word.startsWith(`--${name}=`)));
   if (valued !== undefined) throw new UsageError(`${valued}: this option takes no value`);
   const text = (name: typeof STRINGS[number]) => {
     const value = parsed[name] as string | undefined;
@@ -75,13 +89,21 @@ export function parseOptions(args: readonly string[]): Options | null {
   };
   const machine = MACHINES.find((name) => name === (text("machine") ?? "pc"));
   if (machine === undefined) throw new UsageError(`--machine must be one of ${MACHINES.join(", ")}`);
-  const memory = text("memory") ?? "512M";
+  const i915 = parsed["i915"] === true;
+  const memory = text("memory") ?? (i915 ? "1G" : "512M");
   if (!/^[1-9]\d*[MG]$/.test(memory)) {
     throw new UsageError(`--memory must be like 512M or 6G: got ${memory}`);
+  }
+  const kernel = text("kernel") ?? DEFAULT_SUITE;
+  if (!/^[a-z]+(-backports)?$/.test(kernel)) {
+    throw new UsageError(`--kernel must be a suite of Debian's archive, like trixie: got ${kernel}`);
   }
   const qemu = text("qemu");
   const cache = text("cache");
   return {
+    i915,
+    kernel,
+    device: text("device"),
     machine,
     memory,
     append: text("append") ?? "",
