@@ -8,6 +8,8 @@ import { within } from "./deadline.ts";
 import { LineSocket } from "./line_socket.ts";
 
 const DEADLINE = 60_000;
+/** How much longer than its limit a program may take to end, and its answer to come. */
+const PROGRAM_DEADLINE = 90_000;
 
 /** How long a guest's accesses took, by its own clock. */
 export interface Times {
@@ -27,6 +29,18 @@ export interface Bar {
   readonly gpa: number;
   /** Bytes. */
   readonly size: number;
+}
+
+/** How a program in the guest ended. */
+export interface Ended {
+  /** Its exit status, as shells tell it: 127 if there is no such program, 128 and more if a signal ended it. */
+  readonly code: number;
+  /** Whether it was killed because its time was up. */
+  readonly isLate: boolean;
+  /** How long it ran, by the guest's clock. */
+  readonly ms: number;
+  /** What it printed on standard output and standard error; the middle of much is left out. */
+  readonly output: string;
 }
 
 /** Width of an access, bytes. */
@@ -70,12 +84,15 @@ export class Agent implements Disposable {
 
   /** Runs a command. @returns The words of its answer. @throws {Error} If it failed in the guest. */
   async command(...words: readonly (string | number | bigint)[]): Promise<string> {
-    const sent = line(words);
+    return await this.#ask(DEADLINE, line(words));
+  }
+
+  async #ask(ms: number, sent: string): Promise<string> {
     const talk = async () => {
       await this.#socket.send(sent);
       return await this.#socket.next();
     };
-    const answer = await within(DEADLINE, () => `no answer to ${sent}\n${this.#context()}`, talk());
+    const answer = await within(ms, () => `no answer to ${sent}\n${this.#context()}`, talk());
     if (answer.startsWith("ok ")) return answer.slice("ok ".length);
     throw new Error(`${sent}: the guest answers ${answer}\n${this.#context()}`);
   }
@@ -138,12 +155,60 @@ export class Agent implements Disposable {
 
   /** The text of a file in the guest. */
   async file(path: string): Promise<string> {
-    return (await this.command("cat", path)).replaceAll("|", "\n");
+    return lines(await this.command("cat", path));
+  }
+
+  /** Whether there is such a file in the guest that can be read. */
+  async has(path: string): Promise<boolean> {
+    try {
+      await this.command("cat", path);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** Writes a word to a file in the guest. */
   async echo(path: string, word: string): Promise<void> {
     await this.command("echo", path, word);
+  }
+
+  /** Loads a module. */
+  async insmod(path: string): Promise<void> {
+    await this.command("insmod", path);
+  }
+
+  /** What the kernel has said since this was asked last, a line each. */
+  async kernelLog(): Promise<string[]> {
+    let text = "";
+    for (;;) {
+      const more = lines(await this.command("log"));
+      if (more === "") return text.split("\n").filter((line) => line !== "");
+      text += more;
+    }
+  }
+
+  /**
+   * Starts a program; others may be started before it has ended.
+   *
+   * @param ms How long it may run.
+   * @param path Its path.
+   * @param args Its arguments, without spaces.
+   * @returns A function that waits for its end; the agent takes no other command meanwhile.
+   */
+  async start(ms: number, path: string, ...args: readonly string[]): Promise<() => Promise<Ended>> {
+    const started = await this.command("start", ms, path, ...args);
+    return async () => {
+      const answer = await this.#ask(ms + PROGRAM_DEADLINE, `wait ${started}`);
+      const [, code, late, time, output] = /^(\S+) (\S+) (\S+) (.*)$/.exec(answer)!;
+      const [status, isLate, took] = [code, late, time].map((word) => parseInt(word!, 16));
+      return { code: status!, isLate: isLate === 1, ms: took!, output: lines(output!) };
+    };
+  }
+
+  /** Runs a program to its end. Parameters are those of {@linkcode Agent.start}. */
+  async run(ms: number, path: string, ...args: readonly string[]): Promise<Ended> {
+    return await (await this.start(ms, path, ...args))();
   }
 
   /** How long accesses took since this was asked last. */
@@ -162,6 +227,11 @@ export class Agent implements Disposable {
 
 function line(words: readonly (string | number | bigint)[]): string {
   return words.map((word) => typeof word === "string" ? word : word.toString(16)).join(" ");
+}
+
+/** A text that came as one line. */
+function lines(text: string): string {
+  return text.replaceAll("|", "\n");
 }
 
 function hex(word: string): bigint {

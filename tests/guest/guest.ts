@@ -15,15 +15,17 @@ const BOOT_DEADLINE = 180_000;
 const END_DEADLINE = 30_000;
 /** How much of the console an error shows. */
 const TAIL_LINES = 25;
-const APPEND = "console=ttyS0 panic=-1 transparent_hugepage=never";
+const APPEND = "console=ttyS0 panic=-1";
 
 /** Which guest. */
 export interface GuestOptions
-  extends Partial<Pick<MachineOptions, "machine" | "memory" | "shared" | "vgpus">> {
+  extends Partial<Pick<MachineOptions, "machine" | "memory" | "cpus" | "shared" | "vgpus">> {
   /** What tells its sockets from those of others in the test's folder. */
   readonly name?: string;
   /** More of QEMU's arguments. */
   readonly more?: readonly string[];
+  /** More of the kernel's command line. */
+  readonly append?: string;
 }
 
 /** Where guests boot. */
@@ -51,15 +53,16 @@ export class Guest implements AsyncDisposable {
 
   /** Boots a guest and waits for its agent. */
   static async boot({ lab, scope }: Bench, options: GuestOptions = {}): Promise<Guest> {
-    const { name = "guest", more = [], machine = "pc", memory = "512M", vgpus = [] } = options;
+    const { name = "guest", more = [], machine = "pc", memory = "512M", cpus = 1, vgpus = [] } = options;
     const [agent, qmp] = [`${scope.folder}/${name}-agent.sock`, `${scope.folder}/${name}-qmp.sock`];
     const args = machineArguments(lab.emulator, {
       machine,
       memory,
+      cpus,
       shared: options.shared ?? true,
       kernel: lab.kernel.image,
       initrd: lab.initrd,
-      append: APPEND,
+      append: `${APPEND} ${options.append ?? "transparent_hugepage=never"}`.trimEnd(),
       vgpus,
       more: [
         ...["-serial", "stdio", "-serial", `unix:${agent},server=on,wait=off`],
@@ -106,10 +109,12 @@ export class Guest implements AsyncDisposable {
 
   /** Resets the machine, as its button does, and waits for the agent. */
   async reset(): Promise<void> {
-    // QEMU was started with -no-reboot.
-    await this.qmp.execute("set-action", { reboot: "reset" });
-    await this.qmp.execute("system_reset");
-    await this.agent.ready(BOOT_DEADLINE);
+    await this.#begin(() => this.qmp.execute("system_reset"));
+  }
+
+  /** Lets the guest's kernel reboot, and waits for the agent. */
+  async reboot(): Promise<void> {
+    await this.#begin(() => this.agent.start(BOOT_DEADLINE, "/bin/busybox", "reboot", "-f"));
   }
 
   /** Kills QEMU, without a word to the guest or the device. */
@@ -135,6 +140,14 @@ export class Guest implements AsyncDisposable {
     this.#owned[Symbol.dispose]();
     this.#agent?.[Symbol.dispose]();
     this.#qmp?.[Symbol.dispose]();
+  }
+
+  /** A machine that begins anew. */
+  async #begin(how: () => Promise<unknown>): Promise<void> {
+    // QEMU was started with -no-reboot.
+    await this.qmp.execute("set-action", { reboot: "reset" });
+    await how();
+    await this.agent.ready(BOOT_DEADLINE);
   }
 
   async #open(agent: string, qmp: string): Promise<void> {

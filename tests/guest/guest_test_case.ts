@@ -6,7 +6,7 @@
  */
 
 import type { Bench } from "./guest.ts";
-import { lab } from "./lab.ts";
+import { lab, type Preparation } from "./lab.ts";
 import { TestScope } from "./test_scope.ts";
 
 /** What such a test is given. */
@@ -19,20 +19,26 @@ export interface GuestCase {
   step(name: string, work: () => Promise<void>): Promise<void>;
 }
 
-if ("reason" in lab) {
-  Deno.stderr.writeSync(new TextEncoder().encode(`guest tests are ignored: ${lab.reason}\n`));
-}
-
-/** Declares a test. */
-export function guestTest(name: string, run: (guestCase: GuestCase) => Promise<void>): void {
+/**
+ * Declares a test.
+ *
+ * @param name Its name.
+ * @param run The test.
+ * @param prepared What its guests are booted with.
+ */
+export function guestTest(
+  name: string,
+  run: (guestCase: GuestCase) => Promise<void>,
+  prepared: Preparation = lab,
+): void {
   const fn = async (context: Deno.TestContext) => {
-    if ("reason" in lab) return;
+    if ("reason" in prepared) return;
     await using scope = new TestScope();
     const step = async (name: string, fn: () => Promise<void>) => {
       // What a guest says arrives whenever it likes; the test as a whole is checked for leaks.
       await context.step({ name, fn, sanitizeOps: false, sanitizeResources: false });
     };
-    await run({ bench: { lab, scope }, scope, step });
+    await run({ bench: { lab: prepared, scope }, scope, step });
   };
-  Deno.test({ name, ignore: "reason" in lab, fn });
+  Deno.test({ name, ignore: "reason" in prepared, fn });
 }

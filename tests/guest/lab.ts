@@ -6,11 +6,13 @@
  */
 
 import { Cache, defaultCachePath } from "../../examples/qemu/cache.ts";
-import { HelpfulError, MissingProgramError, run } from "../../examples/qemu/command.ts";
+import { HelpfulError } from "../../examples/qemu/command.ts";
 import { type Emulator, findEmulator } from "../../examples/qemu/emulator.ts";
 import { digest, withBusybox } from "../../examples/qemu/guest.ts";
 import { findKernel, type Kernel } from "../../examples/qemu/kernel.ts";
+import { modulesInOrder } from "../../examples/qemu/modules.ts";
 import { Steps } from "../../examples/qemu/steps.ts";
+import { Sources } from "./sources.ts";
 
 /** Everything to boot a guest with. */
 export interface Lab {
@@ -22,56 +24,50 @@ export interface Lab {
   readonly initrd: string;
 }
 
-const SOURCES = new URL("guest/", import.meta.url);
+/** What there is, or why there is nothing. */
+export type Preparation = Lab | { readonly reason: string };
+
+const AGENT = new Sources(new URL("guest/", import.meta.url));
 const ENTRY = "test-guest-";
 /** The modules that the agent may load, in `/` of the guest. */
-const MODULES = ["uio", "uio_pci_generic"];
+const MODULES = ["uio_pci_generic"];
+/** Names the suite of Debian's archive whose kernel the guests have, if not Debian 12's own. */
+const KERNEL_VARIABLE = "VGTT_KERNEL";
 
-/** What there is, or why there is nothing. */
-export const lab: Lab | { readonly reason: string } = await prepare();
+/** What most tests boot their guests with. */
+export const lab: Preparation = await prepare(async (cache, steps) => {
+  const emulator = await findEmulator(cache, steps);
+  const kernel = await findKernel(cache, steps, Deno.env.get(KERNEL_VARIABLE) || undefined);
+  return { emulator, kernel, initrd: await findInitramfs(cache, kernel) };
+});
 
-async function prepare(): Promise<Lab | { readonly reason: string }> {
+/** Prepares what guests are booted with. */
+export async function prepare(make: (cache: Cache, steps: Steps) => Promise<Lab>): Promise<Preparation> {
   const steps = new Steps({ quiet: true });
   try {
     using cache = await Cache.open(defaultCachePath(), steps);
-    const emulator = await findEmulator(cache, steps);
-    const kernel = await findKernel(cache, steps);
-    return { emulator, kernel, initrd: await findInitramfs(cache, kernel) };
+    return await make(cache, steps);
   } catch (error) {
     if (!(error instanceof HelpfulError)) throw error;
+    Deno.stderr.writeSync(new TextEncoder().encode(`guest tests are ignored: ${error.message}\n`));
     return { reason: error.message };
   }
 }
 
 /** The initramfs; it is made anew when the agent's source or the kernel has changed. */
 async function findInitramfs(cache: Cache, kernel: Kernel): Promise<string> {
-  const files = [...Deno.readDirSync(SOURCES)].map(({ name }) => name).sort();
-  const texts = files.map((name) => `${name}\n${Deno.readTextFileSync(new URL(name, SOURCES))}`);
-  const name = `${ENTRY}${await digest(new TextEncoder().encode([kernel.release, ...texts].join("\n")))}.gz`;
+  const version = await digest(new TextEncoder().encode(`${kernel.release}\n${AGENT.text()}`));
+  const name = `${ENTRY}${version}.gz`;
   if (cache.has(name)) return cache.entry(name);
-  for (const old of cache.names(ENTRY)) cache.remove(old);
+  cache.removeOld(ENTRY);
   return await cache.make(name, async (path, scratch) => {
-    await compile(files.filter((file) => file.endsWith(".c")), `${scratch}/agent`);
+    await AGENT.compile(`${scratch}/agent`);
     const initramfs = (await withBusybox(kernel))
-      .file("init", await Deno.readFile(new URL("init.sh", SOURCES)))
+      .file("init", await AGENT.file("init.sh"))
       .file("bin/agent", await Deno.readFile(`${scratch}/agent`));
-    for (const module of MODULES) {
-      initramfs.file(
-        `${module}.ko`,
-        await Deno.readFile(`${kernel.modules}/kernel/drivers/uio/${module}.ko`),
-      );
+    for (const module of await modulesInOrder(kernel, MODULES)) {
+      initramfs.file(`${module.name}.ko`, module.content);
     }
     await Deno.writeFile(path, await initramfs.bytes());
   });
-}
-
-async function compile(files: readonly string[], to: string): Promise<void> {
-  const missing = "The agent in the guest is a C program: apt-get install gcc libc6-dev";
-  const sources = files.map((name) => new URL(name, SOURCES).pathname);
-  try {
-    await run("gcc", ["-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", to, ...sources], missing);
-  } catch (error) {
-    // A program that does not compile is no reason to ignore the tests.
-    throw error instanceof MissingProgramError ? error : new Error(String(error));
-  }
 }

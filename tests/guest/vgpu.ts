@@ -33,9 +33,14 @@ export class Vgpu implements AsyncDisposable {
     this.#owned = owned;
   }
 
-  /** Starts a device. `name` tells its sockets from others' in the test's folder. */
-  static async start(scope: TestScope, name = "vgpu"): Promise<Vgpu> {
-    const device = await Device.start({ folder: scope.folder, name, more: ["--debug"] });
+  /**
+   * Starts a device.
+   *
+   * @param name What tells its sockets from others' in the test's folder.
+   * @param more More options of `start`.
+   */
+  static async start(scope: TestScope, name = "vgpu", more: readonly string[] = []): Promise<Vgpu> {
+    const device = await Device.start({ folder: scope.folder, name, more: ["--debug", ...more] });
     const owned = scope.own(device.pid);
     try {
       await device.listening();
@@ -78,9 +83,14 @@ export class Vgpu implements AsyncDisposable {
     return fresh[0]!;
   }
 
+  /** All counters and sizes. */
+  async stats(): Promise<Readonly<Record<string, number>>> {
+    return await this.#observer.call("stats");
+  }
+
   /** A counter or size. */
   async stat(name: string): Promise<number> {
-    const stats = await this.#observer.call("stats");
+    const stats = await this.stats();
     const value = stats[name];
     if (value === undefined) {
       throw new Error(`no such counter: ${name}; there are ${Object.keys(stats).join(", ")}`);

@@ -37,6 +37,15 @@ void error(const char *format, ...)
     va_end(args);
 }
 
+void flatten(char *text)
+{
+    for (char *c = text; *c; c++) {
+        if (*c == '\n') *c = '|';
+        else if (*c == '|' || *c == '\t') *c = ' ';
+        else if (*c < ' ' && *c >= 0) *c = '?';
+    }
+}
+
 uint64_t number(const char *word)
 {
     return strtoull(word, NULL, 16);
@@ -77,20 +86,23 @@ static void poweroff(char **word)
 
 static const struct command own_commands[] = { { "poweroff", 0, poweroff }, { 0 } };
 static const struct command *const all_commands[] = {
-    own_commands, pci_commands, ram_commands, file_commands,
+    own_commands, pci_commands, ram_commands, file_commands, program_commands,
 };
 
 static void run(char *line)
 {
-    char *word[MAX_WORDS];
+    char *word[MAX_WORDS + 1];
     int words = 0;
     for (char *rest = line, *next; words < MAX_WORDS && (next = strsep(&rest, " ")); )
         if (*next) word[words++] = next;
     if (words == 0) return;
+    word[words] = NULL;
     for (unsigned i = 0; i < sizeof all_commands / sizeof *all_commands; i++) {
         for (const struct command *command = all_commands[i]; command->name; command++) {
             if (strcmp(command->name, word[0]) != 0) continue;
-            if (words - 1 != command->words) error("%s takes %d words", word[0], command->words);
+            int wanted = command->words & ~OR_MORE;
+            if (command->words & OR_MORE ? words - 1 < wanted : words - 1 != wanted)
+                error("%s takes %d words", word[0], wanted);
             else command->run(word + 1);
             return;
         }

@@ -8,20 +8,24 @@
 
 #include <stdint.h>
 
-#define MAX_WORDS 8
+#define MAX_WORDS 64
+#define OR_MORE 0x100
 
 struct command {
     const char *name;
-    int words;          /* how many follow the name */
+    int words;          /* how many follow the name; with OR_MORE: at least so many, and after the last a NULL */
     void (*run)(char **word);
 };
 
 /* Each file's commands, ended by one without a name. */
-extern const struct command pci_commands[], ram_commands[], file_commands[];
+extern const struct command pci_commands[], ram_commands[], file_commands[], program_commands[];
 
 /* The one answer to a command. */
 void ok(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Makes a text of several lines one line: newlines become '|', a '|' a space, what is no text '?'. */
+void flatten(char *text);
 
 uint64_t number(const char *word);
 
