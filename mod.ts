@@ -48,6 +48,7 @@ export * from "./src/gtt/translate.ts";
 export * from "./src/gtt/tree_sync.ts";
 export * from "./src/gtt/vgpu_gtt.ts";
 export * from "./src/memory/ram_map.ts";
+export * from "./src/streamer/engines.ts";
 export * from "./src/streamer/graphics_access.ts";
 export * from "./src/streamer/streamer_counters.ts";
 export * from "./src/vgpu/aperture.ts";

@@ -28,6 +28,8 @@ export interface RegisterText {
   readonly reset: string;
   /** Bits that a write can change; empty where all or none can, as the access says. */
   readonly writable: string;
+  /** Which commands of an engine may store to it. */
+  readonly commands: "all" | "privileged" | "none";
   /** What a reader should know. */
   readonly note: string;
 }
@@ -78,6 +80,7 @@ export function registerTexts(table: RegisterTable, engines: readonly EngineBase
     access: row.access,
     reset: hex(row.reset),
     writable: writableText(row),
+    commands: commandsText(row),
     note: row.note,
   }));
 }
@@ -129,19 +132,18 @@ export function registerStates(
  * import { RegisterTable } from "../../mod.ts";
  * import { registersMarkdown } from "./register_list.ts";
  *
- * const table = new RegisterTable([{ name: "GDRST", offsets: [0x941c], access: "trigger", note: "resets" }]);
- * assertEquals(registersMarkdown(table, []).split("\n")[2], "| GDRST | 0x941c | `trigger` | 0x0 | | resets |");
+ * const table = new RegisterTable([{ name: "GDRST", offsets: [0x941c], access: "trigger", block: "b", note: "resets" }]);
+ * assertEquals(registersMarkdown(table, []).split("\n")[2], "| GDRST | 0x941c | `trigger` | 0x0 | | none | resets |");
  * ```
  */
 export function registersMarkdown(table: RegisterTable, engines: readonly EngineBase[]): string {
-  const rows = registerTexts(table, engines).map(({ name, at, access, reset, writable, note }) =>
-    `| ${name} | ${at} | \`${access}\` | ${reset} |${writable === "" ? "" : ` ${writable}`} | ${note} |\n`
-  );
-  return [
-    "| register | offset | access | reset | writable | what |\n",
-    "|---|---|---|---|---|---|\n",
-    ...rows,
-  ].join("");
+  const rows = registerTexts(table, engines).map(({ name, at, access, reset, writable, commands, note }) => {
+    const bits = writable === "" ? "" : ` ${writable}`;
+    return `| ${name} | ${at} | \`${access}\` | ${reset} |${bits} | ${commands} | ${note} |\n`;
+  });
+  const heads =
+    "| register | offset | access | reset | writable | commands | what |\n|---|---|---|---|---|---|---|\n";
+  return heads + rows.join("");
 }
 
 /** Offsets as text, those of engines as distances from B. */
@@ -176,6 +178,12 @@ function writableText({ access, writable }: RegisterRow): string {
   const keepsNothing = access === "ro" || access === "live" || access === "trigger";
   if (keepsNothing || writable === ALL) return "";
   return hex(writable >>> 0);
+}
+
+/** As `RegisterFile.storeQuietly` decides. */
+function commandsText({ access, block, privileged }: RegisterRow): RegisterText["commands"] {
+  if (block !== undefined || access === "ro") return "none";
+  return privileged === true ? "privileged" : "all";
 }
 
 function isOfEngine(offset: number, base: number): boolean {

@@ -15,7 +15,7 @@
  * without. *Shared* RAM is not subject to the bit here, because nothing that reaches it is the device's own doing: page
  * tables are read on behalf of the driver that announced them, by what is the hypervisor in the original, and a load or
  * store through the aperture is the CPU's, which the bit of a device does not concern. Messages of interrupts are
- * stores of the device's own and do look at it (`interrupts.ts`); so must a command streamer.
+ * stores of the device's own and do look at it (`interrupts.ts`), and engines run only while it is set (`vgpu.ts`).
  *
  * @module
  */

@@ -79,9 +79,10 @@ export interface StreamerRegisters {
    *
    * @param offset Bytes, a multiple of 4; whatever a command says.
    * @param value 32 bits.
-   * @returns Whether commands may store to it; if not, nothing has changed.
+   * @param isPrivileged Whether the command is.
+   * @returns Whether such commands may store to it; if not, nothing has changed.
    */
-  store(offset: number, value: number): boolean;
+  store(offset: number, value: number, isPrivileged: boolean): boolean;
 }
 
 /** The counter that engines and guests tell time by. */
@@ -414,7 +415,7 @@ export class DataCommands {
 
   #storeRegister(offset: number, value: number): void {
     this.#effect();
-    if (!this.#parts.registers.store(offset & REGISTER_MASK, value)) {
+    if (!this.#parts.registers.store(offset & REGISTER_MASK, value, this.#stream.isPrivileged)) {
       this.#parts.counters.csBadRegisterWrites++;
     }
   }

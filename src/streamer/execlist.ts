@@ -12,7 +12,9 @@
  * context of the running pair by one that says it has ended.
  *
  * Before a context runs, its page table is pinned and brought up to date; it stays pinned until the context has ended.
- * All of that happens in the engine's turn: a store to the port costs nothing.
+ * All of that happens in the engine's turn: a store to the port costs nothing. Where stores to tables are trapped, though,
+ * the table is shadowed and pinned with the fourth store, too: the guest's CPU, which waits for that, would otherwise go
+ * on and change tables before its VMM was asked to trap.
  *
  * @module
  */
@@ -58,7 +60,9 @@ interface Element {
   /** Levels of its page table, 3 or 4. */
   readonly level: number;
   /** Where its commands ended when it was submitted, bytes from the ring's start. */
-  tail: number;
+  readonly tail: number;
+  /** Its page table, kept shadowed until it begins; `null` where that is of no use, or could not be. */
+  kept: PpgttMm | null;
 }
 
 /** One or two contexts that were submitted together. */
@@ -79,6 +83,8 @@ export class Execlist {
   readonly #parts: ExeclistParts;
   readonly #base: number;
   readonly #image: ContextImage;
+  /** A context that is looked at while another one runs. */
+  readonly #submitted: ContextImage;
   readonly #buffer: StatusBuffer;
   readonly #streamer: Streamer;
   /** What was stored to the port since it was last complete. */
@@ -104,6 +110,7 @@ export class Execlist {
     this.#parts = parts;
     this.#base = parts.info.base;
     this.#image = new ContextImage(parts.ggtt, parts.access);
+    this.#submitted = new ContextImage(parts.ggtt, parts.access);
     this.#buffer = new StatusBuffer(parts);
     this.#streamer = new Streamer(parts, faults);
   }
@@ -197,6 +204,7 @@ export class Execlist {
   /** Everything that was submitted is dropped; a page table that was pinned is let go. */
   reset(): void {
     this.#stored = 0;
+    for (const pair of [this.#running, this.#waiting]) if (pair !== null) this.#release(pair);
     this.#running = this.#waiting = this.#element = null;
     this.#due = null;
     this.#streamer.stop();
@@ -215,15 +223,37 @@ export class Execlist {
     const level = LEVELS[(lo >>> ADDRESSING_SHIFT) & 3]!;
     if ((lo & DESCRIPTOR_PRIVILEGE) === 0 || level === 0) return null;
     const context = (lo & CONTEXT_MASK) >>> 0;
-    return { context, id: hi, level, tail: this.#image.tailOf(context) };
+    return { context, id: hi, level, tail: this.#image.tailOf(context), kept: null };
+  }
+
+  /** Shadows and pins the page table of a context that is to run, if its guest's stores are trapped. */
+  #keep(element: Element | null): void {
+    const { gtt } = this.#parts;
+    if (element === null || gtt.gvt.tracking !== "trapped" || !this.#submitted.load(element.context)) return;
+    const begun = gtt.beginWorkload(element.level, this.#submitted.roots);
+    if (typeof begun !== "number") element.kept = begun.mm;
+  }
+
+  /** Lets go what was kept for the contexts of a pair. */
+  #release(pair: Pair): void {
+    for (const element of pair) if (element !== null) this.#releaseOne(element);
+  }
+
+  #releaseOne(element: Element): void {
+    if (element.kept !== null) this.#parts.gtt.endWorkload(element.kept);
+    element.kept = null;
   }
 
   #submit(pair: Pair): void {
+    pair.forEach((element) => this.#keep(element));
     const running = this.#element;
     if (running === null) return this.#start(pair);
     if (running.context === pair[0].context && running.id === pair[0].id) return this.#restore(pair);
     // There is room for one: a guest that submits a third has lost the second.
-    if (this.#waiting !== null) this.#parts.counters.csRefusedSubmissions++;
+    if (this.#waiting !== null) {
+      this.#parts.counters.csRefusedSubmissions++;
+      this.#release(this.#waiting);
+    }
     this.#waiting = pair;
     this.#showStatus();
   }
@@ -237,6 +267,7 @@ export class Execlist {
   /** The new pair goes on with the context that runs: it has more commands. */
   #restore(pair: Pair): void {
     this.#parts.counters.liteRestores++;
+    this.#release(this.#running!);
     // One that has not begun yet still has to.
     this.#take(pair, pair[0], this.#due === "begin" ? "begin" : "go on");
     this.#buffer.write(CONTEXT_STATUS.preempted | CONTEXT_STATUS.liteRestore, pair[0].id);
@@ -256,6 +287,7 @@ export class Execlist {
     const isGoingOn = this.#due === "go on";
     this.#due = null;
     if (isGoingOn) {
+      this.#releaseOne(element);
       // New commands may use what has been mapped meanwhile.
       if (this.#mm === null || this.#parts.gtt.refreshWorkload(this.#mm) !== OK) return this.#refuse();
       this.#parts.witness(this.#mm);
@@ -266,6 +298,7 @@ export class Execlist {
     if (!this.#image.load(element.context)) return this.#refuse();
     const begun = this.#parts.gtt.beginWorkload(element.level, this.#image.roots);
     if (typeof begun === "number") return this.#refuse();
+    this.#releaseOne(element);
     this.#mm = this.#parts.ppgtt.mm = begun.mm;
     this.#parts.witness(begun.mm);
     this.#parts.began();

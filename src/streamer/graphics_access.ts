@@ -21,7 +21,7 @@ import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import type { RamMap } from "../memory/ram_map.ts";
 
 /** Where an address leads if it leads to no guest RAM. */
-export const NOWHERE = -1;
+export const NOWHERE: number = -1;
 
 /** Graphics addresses of a PPGTT, bytes; what is above is cut off. */
 export const GMA_LIMIT: number = 2 ** 48;
@@ -263,7 +263,7 @@ export interface AccessCounters {
  */
 export class GraphicsAccess {
   /** The first address that led nowhere since this was set to {@linkcode NOWHERE}. */
-  faultAddress = NOWHERE;
+  faultAddress: number = NOWHERE;
   /** The table that does not have {@linkcode faultAddress}. */
   faultSpace: AddressSpace | null = null;
   readonly #gtt: VgpuGtt;

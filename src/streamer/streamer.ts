@@ -186,11 +186,9 @@ export class Streamer {
       else if (this.#stream.isAtEnd) this.state = "idle";
       else this.#step();
     }
-    const left = Math.max(0, this.#budget);
-    this.#parts.counters.csCommands += budget - left;
     this.isSpinning = this.state === "running" && data.effects === 0 && this.#jumps >= SPIN_JUMPS;
     this.#mirror();
-    return left;
+    return Math.max(0, this.#budget);
   }
 
   /** Fetches a command and carries it out. */
@@ -198,6 +196,7 @@ export class Streamer {
     const { access, info } = this.#parts;
     const stream = this.#stream;
     this.#budget--;
+    this.#parts.counters.csCommands++;
     access.faultAddress = NOWHERE;
     const dword = stream.dword(0);
     if (access.faultAddress !== NOWHERE) return this.#stay();

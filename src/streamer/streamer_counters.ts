@@ -20,7 +20,7 @@ export class StreamerCounters {
   csRefusedSubmissions = 0;
   /** Commands carried out or skipped. */
   csCommands = 0;
-  /** Commands, and instructions of MI_MATH, that are not known or not supported, and were skipped. */
+  /** Instructions of MI_MATH and operations of MI_ATOMIC that are not known, and did nothing. */
   csUnknownCommands = 0;
   /** Blits carried out. */
   csBlits = 0;

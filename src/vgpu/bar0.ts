@@ -141,7 +141,8 @@ export class Bar0 {
     } else if (isPvinfo(offset)) {
       this.#readPvinfo(offset - PVINFO_OFFSET, size, out);
     } else if (offset < REGISTERS_SIZE) {
-      this.#registers.read(offset, size, out);
+      if (this.#gtt.failsafe) this.#registers.readStored(offset, size, out);
+      else this.#registers.read(offset, size, out);
     }
   }
 

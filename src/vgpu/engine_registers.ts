@@ -22,7 +22,10 @@ const RESET_REQUEST = 1;
 const RESET_READY = 2;
 const PAGE_MASK = 0xfffff000;
 
-/** A register at each engine. */
+/**
+ * A register at each engine. All but the general-purpose registers are the driver's: what a batch without privilege
+ * could change there would make another context's work go wrong.
+ */
 function each(
   name: string,
   offset: number,
@@ -30,7 +33,7 @@ function each(
   note: string,
   more: Partial<Register<"engines">> = {},
 ): Register<"engines"> {
-  return { name, offsets: ENGINES.map(({ base }) => base + offset), access, note, ...more };
+  return { name, offsets: ENGINES.map(({ base }) => base + offset), access, privileged: true, note, ...more };
 }
 
 /** Several registers in a row at each engine. */
@@ -40,11 +43,12 @@ function row(
   count: number,
   access: Access,
   note: string,
+  privileged = true,
 ): Register<"engines"> {
   const offsets = ENGINES.flatMap(({ base }) =>
     Array.from({ length: count }, (_, i) => base + offset + 4 * i)
   );
-  return { name, offsets, access, note };
+  return { name, offsets, access, privileged, note };
 }
 
 const ACTS = { block: "engines" } as const;
@@ -79,7 +83,7 @@ export const ENGINE_REGISTERS: readonly Register<"engines">[] = [
   each("RING_EIR", RING.EIR, "w1c", "bit 0: a command that is none"),
   each("RING_EMR", RING.EMR, "rw", "errors that are not told", { reset: 0xffffffff }),
   each("RING_ESR", RING.ESR, "ro", "cleared by a reset"),
-  each("RING_INSTPM", RING.INSTPM, "mode", "kept"),
+  each("RING_INSTPM", RING.INSTPM, "mode", "kept", { privileged: false }),
   each("RING_RESET_CTL", RING.RESET_CTL, "mode", "bit 0 asks for a reset, bit 1 grants it at once", {
     writable: RESET_REQUEST,
     ...ACTS,
@@ -103,7 +107,7 @@ export const ENGINE_REGISTERS: readonly Register<"engines">[] = [
   }),
   each("RING_CTX_TIMESTAMP", RING.CTX_TIMESTAMP, "live", "ticks for which the context has run", ACTS),
   row("RING_FORCE_TO_NONPRIV", RING.FORCE_TO_NONPRIV, 12, "rw", "kept"),
-  row("RING_GPR", RING.GPR, 32, "rw", "general-purpose registers of MI_MATH, saved with the context"),
+  row("RING_GPR", RING.GPR, 32, "rw", "general-purpose registers of MI_MATH, saved with the context", false),
   {
     name: "GDRST",
     offsets: [GDRST],
@@ -127,6 +131,8 @@ export interface EngineRegisterListener {
   fullReset(): void;
   /** The guest wants contexts to be taken from the port. @returns Whether it may. */
   mayEnableRunList(): boolean;
+  /** Whether the device may load and store: a context cannot be taken without. */
+  mayAccessMemory(): boolean;
 }
 
 /** Which engine and register an offset is. */
@@ -205,8 +211,9 @@ export class EngineRegisters implements RegisterBlock {
 
   #submit(engine: number, value: number): void {
     const mode = this.#registers.get(ENGINES[engine]!.base + RING.RING_MODE);
-    if ((mode & RUN_LIST_ENABLE) === 0) this.#counters.badRegisterWrites++;
-    else this.#streamers().submit(engine, value);
+    const isHeard = (mode & RUN_LIST_ENABLE) !== 0 && this.#listener.mayAccessMemory();
+    if (isHeard) this.#streamers().submit(engine, value);
+    else this.#counters.badRegisterWrites++;
   }
 
   #statusPageWritten(engine: number, offset: number): void {
@@ -263,8 +270,8 @@ export class CommandRegisters implements StreamerRegisters {
   }
 
   /** See {@linkcode StreamerRegisters.store}. */
-  store(offset: number, value: number): boolean {
-    return isWithinReach(offset) && this.#registers.storeQuietly(offset, value);
+  store(offset: number, value: number, isPrivileged: boolean): boolean {
+    return isWithinReach(offset) && this.#registers.storeQuietly(offset, value, isPrivileged);
   }
 }
 

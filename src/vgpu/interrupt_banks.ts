@@ -105,6 +105,7 @@ export const INTERRUPT_REGISTERS: readonly Register<"interrupts">[] = [
     offsets: BANKS.map(({ isr }) => isr + BANK_IMR),
     access: "rw",
     reset: 0xffffffff,
+    privileged: true,
     note: "all is masked at first",
   },
   {

@@ -81,7 +81,13 @@ export const PLATFORM_REGISTERS: readonly Register<"platform">[] = [
   fixed("RP_STATE_CAP", 0x145998, 0x00060718, "frequencies there are"),
   fixed("GUC_STATUS", 0xc000, 0x1, "the microcontroller is in reset"),
   fixed("FUSE_STATUS", 0x42000, 0x8e000000, "fuses are read, power gates are open"),
-  { name: "FPGA_DBG", offsets: [0x42300], access: "w1c", note: "no access was ever claimed by nobody" },
+  {
+    name: "FPGA_DBG",
+    offsets: [0x42300],
+    access: "w1c",
+    privileged: true,
+    note: "bit 31: an access that nobody claimed; there is none",
+  },
   {
     name: "PWR_WELL_CTL2",
     offsets: [POWER_WELLS],
@@ -100,6 +106,7 @@ export const PLATFORM_REGISTERS: readonly Register<"platform">[] = [
     name: "PCODE_DATA",
     offsets: [MAILBOX_DATA, MAILBOX_DATA + 4],
     access: "rw",
+    privileged: true,
     note: "its operands and answers",
   },
   {
@@ -164,7 +171,7 @@ export class PlatformRegisters implements RegisterBlock {
     } else if (offset === MAILBOX) {
       if ((value & MAILBOX_BUSY) !== 0) this.#command(value & MAILBOX_COMMAND);
     } else if (offset === LARGE_PAGES) {
-      this.#largePagesWritten(value);
+      this.#largePagesWritten();
     } else if (offset >= FENCES) {
       this.#fenceWritten(offset);
     } else {
@@ -186,7 +193,8 @@ export class PlatformRegisters implements RegisterBlock {
     else if (command === WAKE_DISPLAY) registers.set(MAILBOX_DATA, data | 1);
   }
 
-  #largePagesWritten(value: number): void {
+  #largePagesWritten(): void {
+    const value = this.#registers.get(LARGE_PAGES);
     const bits = value & LARGE_PAGES_MASK;
     if (bits === 0 || bits === LARGE_PAGES_MASK) {
       this.#largePages = value;

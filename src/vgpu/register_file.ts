@@ -142,10 +142,34 @@ export class RegisterFile<Block extends string = string> {
    */
   read(offset: number, size: number, out: Uint32Array): void {
     if (this.#rowNumbers[offset >> 2] !== 0) this.#refresh(offset);
+    if (size === 8 && this.#rowNumbers[(offset >> 2) + 1] !== 0) this.#refresh(offset + 4);
+    this.readStored(offset, size, out);
+  }
+
+  /**
+   * Reads what was stored, without any meaning: what failsafe mode does.
+   *
+   * @param offset Bytes, a multiple of `size`.
+   * @param size 1, 2, 4 or 8.
+   * @param out Receives the value: lane 0, and for size 8 lane 1; the others stay.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { RegisterFile, RegisterTable } from "../../mod.ts";
+   *
+   * const row = { name: "TIMESTAMP", offsets: [0x2358], access: "live", block: "clock", note: "" } as const;
+   * const registers = new RegisterFile(new RegisterTable([row]), { clock: { live: () => 0x1234 } });
+   * registers.store(0x2358, 4, 7);
+   * const out = new Uint32Array(2);
+   * registers.readStored(0x2358, 4, out);
+   * assertEquals(out[0], 7);
+   * ```
+   */
+  readStored(offset: number, size: number, out: Uint32Array): void {
     if (size === 4) {
       out[0] = this.#dwords[offset >> 2]!;
     } else if (size === 8) {
-      if (this.#rowNumbers[(offset >> 2) + 1] !== 0) this.#refresh(offset + 4);
       out[0] = this.#dwords[offset >> 2]!;
       out[1] = this.#dwords[(offset >> 2) + 1]!;
     } else {
@@ -257,6 +281,7 @@ export class RegisterFile<Block extends string = string> {
    *
    * @param offset A multiple of 4.
    * @param value 32 bits.
+   * @param isPrivileged Whether the command is.
    * @returns Whether it may; if not, nothing has changed.
    *
    * @example
@@ -266,15 +291,16 @@ export class RegisterFile<Block extends string = string> {
    *
    * using device = createDevice();
    * const { registers } = device.vgpu;
-   * assertEquals([registers.storeQuietly(0x2600, 7), registers.get(0x2600)], [true, 7]);
-   * assertEquals(registers.storeQuietly(0x941c, 1), false); // no batch resets the GPU
+   * assertEquals([registers.storeQuietly(0x2600, 7, false), registers.get(0x2600)], [true, 7]);
+   * assertEquals(registers.storeQuietly(0x23a0, 0x70007, false), false); // the status buffer's pointers
+   * assertEquals(registers.storeQuietly(0x941c, 1, true), false); // no batch resets the GPU
    * ```
    */
-  storeQuietly(offset: number, value: number): boolean {
+  storeQuietly(offset: number, value: number, isPrivileged: boolean): boolean {
     const number = this.#rowNumbers[offset >> 2]!;
     if (number !== 0) {
-      const { access, block } = this.#table.row(number);
-      if (block !== undefined || access === "ro") return false;
+      const { access, block, privileged } = this.#table.row(number);
+      if (block !== undefined || access === "ro" || (privileged === true && !isPrivileged)) return false;
     }
     this.#write4(offset, value);
     return true;

@@ -39,6 +39,8 @@ export interface Register<Block extends string = string> {
   readonly reset?: number;
   /** Bits that a write can change. Default all. */
   readonly writable?: number;
+  /** Whether batches without privilege may not write it. Default false. */
+  readonly privileged?: boolean;
   /** The part of the device that acts on writes, or has the value of a `live` register. */
   readonly block?: Block;
   /** What a reader of the table should know. */

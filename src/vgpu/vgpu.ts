@@ -176,6 +176,7 @@ export class Vgpu {
       {
         fullReset: () => this.gtt.unshadowAll(),
         mayEnableRunList: () => this.#isAware(),
+        mayAccessMemory: () => this.pci.mayAccessMemory,
       },
     );
     this.#platform = new PlatformRegisters(this.registers, counters, config.fences, () => this.#isAware());
