@@ -237,6 +237,7 @@ Deno.test("start --help prints every option and exits", async () => {
     "aperture",
     "hidden",
     "oos",
+    "huge-pages",
   ];
   for (const option of [...options, "debug", "print-capabilities"]) {
     assertStringIncludes(stdout, `--${option}`);
@@ -284,6 +285,7 @@ Deno.test("start gives the guest the device, windows and fences of its options",
     "--fences",
     "2",
     "--oos",
+    "--huge-pages",
   ];
   await using _device = await DeviceProcess.start("--socket-path", socket, ...options);
   await using vmm = await connect(socket, { role: "vmm" });
@@ -294,8 +296,10 @@ Deno.test("start gives the guest the device, windows and fences of its options",
     hiddenBase: 256 << 20,
     hiddenSize: 128 << 20,
     fences: 2,
+    hugePages: true,
     oos: true,
   });
+  assertEquals(await vmm.call("mmio_read", 0, 0x78010, 4), 0x1c);
   assertEquals(await vmm.call("mmio_read", 7, 2, 2), 0x5912);
 });
 

@@ -24,6 +24,7 @@ Deno.test("hello tells what the device is", async () => {
     hiddenBase: 640 << 20,
     hiddenSize: 384 << 20,
     fences: 2,
+    hugePages: false,
     oos: false,
   });
 });
@@ -65,7 +66,7 @@ Deno.test("an observer sees the VMM's tables and can change nothing", async () =
 
 Deno.test("only the methods that look are an observer's", () => {
   const open = Object.entries(METHODS).filter(([, { caller }]) => caller === "any").map(([name]) => name);
-  assertEquals(open.sort(), ["gma_to_gpa", "hello", "state", "stats", "translate", "tree"]);
+  assertEquals(open.sort(), ["gma_to_gpa", "hello", "registers", "state", "stats", "translate", "tree"]);
 });
 
 Deno.test("an observer's notification changes nothing", async () => {

@@ -255,6 +255,7 @@ Deno.test("registers tells an observer every named register with its value", asy
     access: "rw",
     reset: "0x0",
     writable: "",
+    commands: "none",
     note: REGISTERS.at(0x12080)!.note,
     values: [[0x2080, 0, "rcs0"], [0x22080, 0, "bcs0"], [0x12080, 0x0400_0000, "vcs0"], [
       0x1a080,

@@ -136,6 +136,7 @@ Deno.test("START_USAGE names every option", () => {
     "--print-capabilities",
     "--socket-mode",
     "--socket-path",
+    "--verify",
     "--vfio-user-path",
   ]);
 });
