@@ -22,4 +22,8 @@ try "Switching between contexts, µs each:" gem_exec_ctx -b switch
 try "Copying 256 KiB by the blitter, MB/s:" gem_blt -s 262144 -t 300 -r 1
 try "Binding and unbinding 1 MiB, µs each:" gem_exec_fault -s 1048576
 gem_exec_nop -e all -r 2 > /dev/null &
-try "What the engines are busy with, at empty batches:" timeout -s INT 2 intel_gpu_top -l -s 500
+# It has no end of its own.
+top() { timeout -s INT 2 intel_gpu_top -l -s 500 || true; }
+echo "What the engines are busy with, at empty batches:"
+echo "  $ intel_gpu_top -l -s 500"
+top 2>&1 | sed 's/^/  /'

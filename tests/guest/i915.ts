@@ -22,6 +22,8 @@ export const SLOT = "0000:00:02.0";
 export const SKYLAKE = "0x1912";
 /** As {@link SKYLAKE}. */
 export const KABY_LAKE = "0x5912";
+/** As {@link SKYLAKE}. */
+export const BROADWELL = "0x1612";
 
 const DRIVER = "/sys/bus/pci/drivers/i915";
 const RENDER_NODE = "/sys/class/drm/renderD128/dev";

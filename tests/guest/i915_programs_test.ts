@@ -1,7 +1,7 @@
 /** Our own programs on the guest's driver: what engines store is checked, exactly, on each machine and as each GPU. */
 
 import { assert, assertMatch } from "@std/assert";
-import { I915, type I915Options, i915Test, IS_LONG, KABY_LAKE, SKYLAKE } from "./i915.ts";
+import { BROADWELL, I915, type I915Options, i915Test, IS_LONG, KABY_LAKE, SKYLAKE } from "./i915.ts";
 
 /** What a driver says of engines that hang and are reset: here it is what was asked for. */
 const RESETS = [/Resetting \w+ for stopped heartbeat/, /context reset due to GPU hang/, /Fence expiration/];
@@ -45,6 +45,7 @@ const GUESTS: readonly (I915Options & { readonly name: string; readonly isThorou
     deviceOptions: ["--huge-pages"],
   },
   { name: "a Kaby Lake on q35, with RAM above 4 GiB", machine: "q35", device: KABY_LAKE, memory: "6G" },
+  { name: "a Broadwell on pc", machine: "pc", device: BROADWELL },
 ];
 
 for (const { name, isThorough = false, ...options } of GUESTS) {
