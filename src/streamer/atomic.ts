@@ -69,6 +69,7 @@ export function applyAtomic(
     case ATOMIC.INC:
       return add(value, isQword, value[0]!, value[1]!, 1, 0);
     case ATOMIC.DEC:
+    case ATOMIC.PREDEC:
       return subtract(value, isQword, value[0]!, value[1]!, 1, 0);
     case ATOMIC.ADD:
       return add(value, isQword, value[0]!, value[1]!, first[0]!, first[1]!);
@@ -87,11 +88,6 @@ export function applyAtomic(
     case ATOMIC.CMPWR: {
       const isEqual = value[0] === first[0] && (!isQword || value[1] === first[1]);
       return isEqual ? put(value, isQword, second[0]!, second[1]!) : true;
-    }
-    case ATOMIC.PREDEC: {
-      // Decrements, but not below 0.
-      const isZero = value[0] === 0 && (!isQword || value[1] === 0);
-      return isZero ? true : subtract(value, isQword, value[0]!, value[1]!, 1, 0);
     }
     default:
       return false;
