@@ -106,6 +106,15 @@ export class TreeSync implements TableComparer {
   }
 
   /**
+   * Number of the last sync, which each table carries that it compared.
+   *
+   * @returns 0 before the first.
+   */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /**
    * A table is new and empty: it goes out of sync with an empty snapshot.
    *
    * @param table A table that joined the others just now.

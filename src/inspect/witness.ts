@@ -2,15 +2,20 @@
  * The witness (`--verify`): before a workload runs, every entry of every distinct table of its shadow tree is compared
  * with the guest's own tables, by a walk over guest memory that knows nothing of how the engine works.
  *
- * A guest's CPU goes on meanwhile and may change tables that the workload does not use. So what differs is brought up to
- * date and looked at again; it is a mismatch if the guest's entry is the same and the shadow still another. What turns
- * out right is counted as *late*.
+ * A guest's CPU goes on meanwhile and may change tables that the workload does not use. Where nothing traps, every table
+ * must have been compared for this workload; what differs nevertheless has changed since, or is wrong: it is brought up
+ * to date and looked at again, and is a mismatch if the guest's entry is the same and the shadow still another. What
+ * turns out right is counted as *late*.
+ *
+ * Where stores trap, nothing may be left to bring up to date: what differs is a mismatch. (That takes a VMM which has told
+ * of every store before it passes on the one that submits; and an entry that was refused, as documented, is one, too.)
  *
  * @module
  */
 
 import {
   childKind,
+  DIRTY,
   ENTRIES,
   frameOf,
   IPS,
@@ -19,10 +24,13 @@ import {
   LANES,
   LARGE_FRAMES,
   largeFrameOf,
+  PAGE_LARGE,
+  PAT_LARGE,
   PDE,
   PRESENT,
   PTE,
   type TableKind,
+  withFrameHi,
   withFrameLo,
   withLargeFrameLo,
 } from "../gtt/entry.ts";
@@ -65,6 +73,8 @@ interface Difference {
   readonly text: string;
   /** The guest's entry, two lanes. */
   readonly guest: string;
+  /** Whether it is that a table was not looked at. */
+  readonly isStale: boolean;
 }
 
 /** Compares shadow tables with the guest's. */
@@ -79,6 +89,8 @@ export class Witness {
   readonly #isUntracked: boolean;
   readonly #hugePages: boolean;
   #difference: Difference | null = null;
+  /** Whether each table must have been compared by the sync before this look. */
+  #mustBeFresh = false;
 
   /**
    * A witness of one vGPU.
@@ -110,20 +122,32 @@ export class Witness {
    */
   look(mm: PpgttMm, who: string): void {
     this.#counters.verifiedSubmissions++;
-    let last = this.#compare(mm);
-    if (last === null) return;
+    this.#mustBeFresh = this.#isUntracked;
+    const first = this.#compare(mm);
+    this.#mustBeFresh = false;
+    if (first === null) return;
+    if (first.isStale) return this.#report(mm, who, first);
+    if (!this.#isUntracked) return this.#report(mm, who, first);
+    this.#gtt.refreshWorkload(mm);
+    this.#lookAgain(mm, who, first);
+  }
+
+  /** Looks until the guest has left alone what differs, or nothing does. */
+  #lookAgain(mm: PpgttMm, who: string, first: Difference): void {
+    let last = first;
     for (let looks = 1; looks < MAX_LOOKS; looks++) {
-      this.#gtt.refreshWorkload(mm);
       const next = this.#compare(mm);
       if (next === null) break;
-      if (next.path === last.path && next.guest === last.guest) {
-        this.#counters.verifyMismatches++;
-        this.#onMismatch(`mm ${mm.id}, for ${who}: ${next.path}: ${next.text}`);
-        return;
-      }
+      if (isSame(next, last)) return this.#report(mm, who, next);
       last = next;
+      this.#gtt.refreshWorkload(mm);
     }
     this.#counters.verifyLate++;
+  }
+
+  #report(mm: PpgttMm, who: string, { path, text }: Difference): void {
+    this.#counters.verifyMismatches++;
+    this.#onMismatch(`mm ${mm.id}, for ${who}: ${path}: ${text}`);
   }
 
   /** @returns The first difference. */
@@ -155,6 +179,11 @@ export class Witness {
     }
     if (this.#seen.has(table)) return;
     this.#seen.add(table);
+    const { trees } = this.#gtt.parts;
+    if (this.#mustBeFresh && table.syncedIn !== trees?.epoch) {
+      this.#differ(path, gfn, 0, "a table that was compared for this workload", "one that was not", true);
+      return;
+    }
     const page = this.#pages[kind]!;
     // What cannot be read counts as empty where nothing traps; elsewhere it stays as it was.
     if (!this.#memory.readPage(gfn, page)) {
@@ -185,8 +214,7 @@ export class Witness {
     const gfn = first - first % span + index % span;
     const mfn = this.#memory.mfnOf(gfn);
     if (mfn < 0) return this.#mistake(path, PTE, index, lo, hi, table);
-    const isRight = table.target(index) === mfn && table.lanes[2 * index] === withFrameLo(lo, mfn);
-    if (!isRight) {
+    if (!hasEntry(table, index, withFrameLo(lo, mfn), withFrameHi(hi, mfn))) {
       this.#differ(
         entryPath(path, PTE, index),
         lo,
@@ -221,7 +249,8 @@ export class Witness {
     }
     const is64k = this.#hugePages && kind === PDE && (lo & IPS) !== 0;
     const flags = is64k ? lo & ~IPS : lo;
-    if (table.lanes[2 * index] !== withFrameLo(flags, child.page.mfn)) {
+    const { mfn } = child.page;
+    if (!hasEntry(table, index, withFrameLo(flags, mfn), withFrameHi(hi, mfn))) {
       this.#differ(place, lo, hi, "its flags", shown(table, index));
       return;
     }
@@ -240,7 +269,7 @@ export class Witness {
     }
     const place = entryPath(path, PDE, index);
     if (isWhole) {
-      if (table.lanes[2 * index] === withLargeFrameLo(lo, mfn) && table.target(index) === mfn) return;
+      if (hasEntry(table, index, withLargeFrameLo(lo, mfn), withFrameHi(hi, mfn))) return;
       this.#differ(place, lo, hi, `2 MiB at mfn ${hex(mfn)}`, shown(table, index));
       return;
     }
@@ -249,9 +278,17 @@ export class Witness {
       this.#differ(place, lo, hi, "a split 2 MiB page", shown(table, index));
       return;
     }
+    const { mfn: own } = split.page;
+    const directory = lo & ~(PAGE_LARGE | IPS | DIRTY | PAT_LARGE);
+    if (!hasEntry(table, index, withFrameLo(directory, own), withFrameHi(hi, own))) {
+      this.#differ(place, lo, hi, "the flags of a split 2 MiB page", shown(table, index));
+      return;
+    }
+    // A page's caching bit is another one in an entry of 4 KiB.
+    const leaf = (lo & ~PAGE_LARGE) | ((lo & PAT_LARGE) === 0 ? 0 : PAGE_LARGE);
     for (let i = 0; i < ENTRIES; i++) {
       const wanted = this.#memory.mfnOf(first + i);
-      if (split.target(i) === wanted && (split.lanes[2 * i]! & PRESENT) !== 0) continue;
+      if (hasEntry(split, i, withFrameLo(leaf, wanted), withFrameHi(hi, wanted))) continue;
       this.#differ(entryPath(place, PTE, i), lo, hi, `mfn ${hex(wanted)}`, shown(split, i));
       return;
     }
@@ -265,13 +302,10 @@ export class Witness {
     if (this.#isUntracked) this.#nothing(path, kind, index, lo, hi, table);
   }
 
-  #differ(path: string, lo: number, hi: number, wanted: string, found: string): void {
+  #differ(path: string, lo: number, hi: number, wanted: string, found: string, isStale = false): void {
     const guest = `0x${hi.toString(16).padStart(8, "0")}${lo.toString(16).padStart(8, "0")}`;
-    this.#difference ??= {
-      path,
-      guest,
-      text: `the guest's entry ${guest} means ${wanted}, the shadow has ${found}`,
-    };
+    const text = `the guest's entry ${guest} means ${wanted}, the shadow has ${found}`;
+    this.#difference ??= { path, guest, text, isStale };
   }
 }
 
@@ -283,4 +317,14 @@ function shown(table: ShadowTable, index: number): string {
   const lo = table.lanes[2 * index]!;
   const hi = table.lanes[2 * index + 1]!;
   return `0x${hi.toString(16).padStart(8, "0")}${lo.toString(16).padStart(8, "0")}`;
+}
+
+/** Whether an entry of a shadow table is this one, both lanes. */
+function hasEntry(table: ShadowTable, index: number, lo: number, hi: number): boolean {
+  return table.lanes[2 * index] === lo && table.lanes[2 * index + 1] === hi;
+}
+
+/** Whether the guest's entry is still the same, in the same place. */
+function isSame(one: Difference, other: Difference): boolean {
+  return one.path === other.path && one.guest === other.guest;
 }

@@ -36,6 +36,10 @@ export function runBackground(background: Background, log: Log): void {
   } catch (error) {
     const text = error instanceof Error ? error.stack ?? error.message : String(error);
     log("error", "internal error in the engines", { error: text });
-    background.abandon();
+    try {
+      background.abandon();
+    } catch (second) {
+      log("error", "internal error in the engines, which cannot be stopped", { error: String(second) });
+    }
   }
 }

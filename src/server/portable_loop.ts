@@ -183,6 +183,8 @@ class Work {
 
   #run(): void {
     this.#due = "never";
+    // A message may have taken away what was to be done.
+    if (!this.#background.isRunnable) return;
     runBackground(this.#background, this.#log);
     if (this.#background.isRunnable) this.#plan(this.#background.isWaiting ? "later" : "soon");
   }
@@ -302,7 +304,6 @@ class Link {
         if (bytes === null) {
           await this.#turns.next();
           this.#turn.begin();
-          this.#onHandled();
           continue;
         }
         // A peer that stopped sending may take its time to read, one that broke the stream may not.
@@ -313,6 +314,8 @@ class Link {
       }
     } finally {
       this.#isFlushing = false;
+      // What was left over has been handled, and what was waiting to be read has been.
+      this.#onHandled();
     }
   }
 }

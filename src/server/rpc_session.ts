@@ -53,6 +53,8 @@ export interface RpcPeer {
   readonly role: Role | null;
   /** Notifications from this peer that were refused or failed: nobody is told, they are only counted. */
   readonly failedNotifications: number;
+  /** Whether much waits to be read by the peer, so that nothing more should be made that it can do without for now. */
+  readonly isBehind: boolean;
   /** Sends a notification. One sent during a call reaches the peer before the call's reply. */
   notify<N extends NoticeName>(notice: N, params: NoticeParams<N>): void;
 }
@@ -175,6 +177,11 @@ export class RpcSession implements ByteSession, RpcPeer {
   /** Whether the peer drives the device. */
   get isVmm(): boolean {
     return this.#role === "vmm";
+  }
+
+  /** See {@linkcode RpcPeer.isBehind}. */
+  get isBehind(): boolean {
+    return this.#output.length >= OUTPUT_HIGH_WATER;
   }
 
   /** Whether the peer has said `hello`. */

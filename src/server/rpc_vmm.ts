@@ -36,6 +36,11 @@ export class RpcVmm implements Vmm {
     return this.#peer.failedNotifications;
   }
 
+  /** See {@linkcode Vmm.isBehind}. */
+  get isBehind(): boolean {
+    return this.#peer.isBehind;
+  }
+
   /** See {@linkcode Vmm.protect}. */
   protect(gfn: number, on: boolean): void {
     this.#peer.notify("page_track", [gfn, on]);

@@ -95,9 +95,9 @@ export class ServedDevice implements Background {
     this.replace(this.#options).init();
   }
 
-  /** Whether the engines have something to do. */
+  /** Whether the engines have something to do, and their VMM is there to hear of it. */
   get isRunnable(): boolean {
-    return this.#device.vgpu.isRunnable;
+    return this.#device.vgpu.isRunnable && this.#vmm?.isBehind !== true;
   }
 
   /** Whether all they would do is wait. */

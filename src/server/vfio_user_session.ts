@@ -84,6 +84,8 @@ export class VfioUserSession implements PumpingSession, Vmm {
   readonly isVmm = true;
   /** Guest RAM and eventfds come as descriptors. */
   readonly takesDescriptors = true;
+  /** Engines tell it by eventfd, which holds nobody up. */
+  readonly isBehind = false;
   /** The protocol has no way to ask for the guest's stores. */
   readonly tracking = "untracked";
   /** Never called: interrupts go by eventfd, everything else is an answer. */

@@ -14,6 +14,8 @@ export interface Vmm {
   readonly tracking: Tracking;
   /** Calls without a reply that were refused or failed: nobody is told, they are only counted. */
   readonly failedNotifications: number;
+  /** Whether it has not read what it was told: the guest's engines wait then, for they make it more. */
+  readonly isBehind: boolean;
   /** The guest's stores to a frame should start or stop to trap. */
   protect(gfn: number, on: boolean): void;
   /** A store hit a frame with one of the VMM's own page tracks. */

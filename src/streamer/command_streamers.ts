@@ -63,6 +63,8 @@ const COUNTED = {
 export class CommandStreamers {
   readonly #execlists: readonly Execlist[];
   readonly #parts: CommandStreamersParts;
+  /** Index of the engine that goes first. */
+  #next = 0;
 
   /**
    * Idle engines.
@@ -110,7 +112,15 @@ export class CommandStreamers {
    * @param budget Commands of each at most.
    */
   run(budget: number): void {
-    for (const execlist of this.#execlists) if (execlist.isRunnable) execlist.run(budget);
+    const count = this.#execlists.length;
+    for (let step = 0; step < count; step++) {
+      const index = (this.#next + step) % count;
+      const execlist = this.#execlists[index]!;
+      if (!execlist.isRunnable || execlist.run(budget) >= 0) continue;
+      // Its page tables took the time of others: they go first when there is some again.
+      this.#next = (index + 1) % count;
+      return;
+    }
   }
 
   /**
@@ -121,6 +131,15 @@ export class CommandStreamers {
    */
   submit(engine: number, value: number): void {
     this.#execlists[engine]!.store(value);
+  }
+
+  /**
+   * A store to the submission port of an engine was not heard: what came before it is no submission any more.
+   *
+   * @param engine Index in {@linkcode ENGINES}.
+   */
+  forgetPort(engine: number): void {
+    this.#execlists[engine]!.forgetPort();
   }
 
   /**
@@ -152,6 +171,7 @@ export class CommandStreamers {
     ENGINES.forEach(({ base, reset }, index) => {
       if ((mask & (RESET_ALL | reset)) === 0) return;
       counters.engineResets++;
+      for (const register of PLACE) registers.set(base + register, 0);
       registers.set(base + RING.MI_MODE, 0);
       registers.set(base + RING.IMR, 0xffffffff);
       registers.set(base + RING.CSB_POINTER, RESET_CSB_POINTER);
@@ -176,6 +196,16 @@ export class CommandStreamers {
     registers.set(FAULT.ADDRESS_UDW, Math.floor(gma / 2 ** ADDRESS_BITS) | (isGgtt ? FAULT_ADDRESS_GGTT : 0));
   }
 }
+
+/** Where an engine is; after a reset nowhere. */
+const PLACE = [
+  RING.HEAD,
+  RING.TAIL,
+  RING.ACTHD,
+  RING.ACTHD_UDW,
+  RING.BB_ADDR,
+  RING.BB_ADDR_UDW,
+] as const;
 
 /** Both pointers of the status buffer after a reset: the first entry is entry 0. */
 const RESET_CSB_POINTER = 0x0505;

@@ -94,6 +94,7 @@ export const PIPE_CONTROL = 0x7a00;
 /** Commands of the pipelines, by their first 16 bits, whose length field is not that of their group. */
 const PIPELINE_LENGTH_MASKS: ReadonlyMap<number, number> = new Map([
   [0x6103, 0x7], // SWTESS_BASE_ADDRESS
+  [0x7105, 0xff], // GPGPU_WALKER: bits 8 and 10 are flags
   [0x7839, 0x7ff], // 3DSTATE_DX9_CONSTANTF_VS
   [0x783a, 0x7ff], // 3DSTATE_DX9_CONSTANTF_PS
   [0x7843, 0x1ff], // 3DSTATE_BINDING_TABLE_EDIT, five stages
@@ -143,13 +144,53 @@ export function commandLength(dword: number, kind: EngineClass): number {
   }
 }
 
+/** Dwords without which a command cannot say what it has to. */
+const SHORTEST: ReadonlyMap<number, number> = new Map([
+  [MI.SEMAPHORE_WAIT, 4],
+  [MI.STORE_DATA_IMM, 4],
+  [MI.STORE_DATA_INDEX, 3],
+  [MI.LOAD_REGISTER_IMM, 3],
+  [MI.STORE_REGISTER_MEM, 4],
+  [MI.LOAD_REGISTER_MEM, 4],
+  [MI.LOAD_REGISTER_REG, 3],
+  [MI.COPY_MEM_MEM, 5],
+  [MI.ATOMIC, 3],
+  [MI.BATCH_BUFFER_START, 3],
+  [MI.CONDITIONAL_BATCH_BUFFER_END, 4],
+]);
+/** The same by command; 1 where it does not matter. */
+const MI_SHORTEST: Uint8Array = Uint8Array.from(
+  { length: MI_COMMANDS },
+  (_, command) => SHORTEST.get(command) ?? 1,
+);
+
+/**
+ * The least length with which a command can be carried out.
+ *
+ * @param dword Its first dword.
+ * @returns Dwords, 1 or more: whatever is shorter is none.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { commandLength, shortestLength } from "./commands.ts";
+ *
+ * const store = 0x10000000; // MI_STORE_DATA_IMM whose length field was forgotten
+ * assertEquals([commandLength(store, "render"), shortestLength(store)], [2, 4]);
+ * ```
+ */
+export function shortestLength(dword: number): number {
+  return dword >>> 29 === CLIENT.MI ? MI_SHORTEST[dword >>> 23]! : 1;
+}
+
 function pipelineLength(dword: number, kind: EngineClass): number {
   const group = (dword >>> 27) & 3;
   if (group === 1) return 1;
+  const head = dword >>> 16;
   const isVideo = kind === "video" || kind === "enhance";
   // MFX_*, HCP_*, VEBOX_*: 12 bits; bits 26..24 = 6 and media commands of the render engine: 16 bits.
-  if (group === 2) return (dword & (isVideo && ((dword >>> 24) & 7) !== 6 ? 0xfff : 0xffff)) + 2;
-  const head = dword >>> 16;
+  if (group === 2 && isVideo) return (dword & (((dword >>> 24) & 7) === 6 ? 0xffff : 0xfff)) + 2;
+  if (group === 2) return (dword & (PIPELINE_LENGTH_MASKS.get(head) ?? 0xffff)) + 2;
   if (head === VF_STATISTICS) return 1;
   return (dword & (PIPELINE_LENGTH_MASKS.get(head) ?? 0xff)) + 2;
 }

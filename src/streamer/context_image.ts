@@ -112,6 +112,11 @@ export class ContextImage {
     const registers = context + REGISTERS;
     this.#access.write32(this.#ggtt, registers + VALUE.ringHead, head);
     this.#access.write32(this.#ggtt, registers + VALUE.contextTimestamp, this.ticks);
+    const control = this.#load(context, VALUE.contextControl);
+    if ((control & RESTORE_INHIBIT) !== 0) {
+      // It has run: what is saved here is restored from now on.
+      this.#access.write32(this.#ggtt, registers + VALUE.contextControl, control & ~RESTORE_INHIBIT);
+    }
     for (let lane = 0; lane < GPR_LANES; lane++) {
       this.#access.write32(this.#ggtt, registers + VALUE.gpr + PAIR * lane, this.gpr[lane]!);
     }

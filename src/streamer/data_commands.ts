@@ -8,9 +8,10 @@
  * @module
  */
 
+import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import { Alu } from "./alu.ts";
 import { applyAtomic } from "./atomic.ts";
-import { ENGINE_EVENT, type EngineInfo, RING } from "./engines.ts";
+import { ENGINE_BYTES, ENGINE_EVENT, type EngineInfo, ENGINES, RING } from "./engines.ts";
 import {
   type AddressSpace,
   type GgttSpace,
@@ -99,6 +100,8 @@ export interface TimestampClock {
 export interface StreamerParts {
   /** Which engine it is. */
   readonly info: EngineInfo;
+  /** The page tables. */
+  readonly gtt: VgpuGtt;
   /** The global table. */
   readonly ggtt: GgttSpace;
   /** The table of the context that runs. */
@@ -268,6 +271,7 @@ export class DataCommands {
     const { registers, counters } = this.#parts;
     const gpr = this.#base + RING.GPR;
     for (let lane = 0; lane < GPR_LANES; lane++) this.#gpr[lane] = registers.get(gpr + 4 * lane);
+    this.#effect();
     counters.csUnknownCommands += this.#alu.run(this.#instructions, 0, count, this.#gpr);
     for (let lane = 0; lane < GPR_LANES; lane++) registers.set(gpr + 4 * lane, this.#gpr[lane]!);
   }
@@ -337,7 +341,7 @@ export class DataCommands {
    */
   flush(dword: number, length: number): void {
     const operation = (dword >>> POST_SYNC_SHIFT) & 3;
-    if (operation !== POST_SYNC.none && length >= 4) {
+    if ((operation === POST_SYNC.immediate || operation === POST_SYNC.timestamp) && length >= 4) {
       const isGgtt = (this.#stream.dword(1) & FLUSH_GGTT) !== 0;
       const isQword = length >= FLUSH_QWORD_LENGTH || operation !== POST_SYNC.immediate;
       this.#postSync(operation, (dword & STORE_INDEX) !== 0, isGgtt, 1, QWORD_ALIGNED, isQword);
@@ -414,10 +418,12 @@ export class DataCommands {
   }
 
   #storeRegister(offset: number, value: number): void {
+    const { registers, counters } = this.#parts;
+    const { isPrivileged } = this.#stream;
+    const register = offset & REGISTER_MASK;
     this.#effect();
-    if (!this.#parts.registers.store(offset & REGISTER_MASK, value, this.#stream.isPrivileged)) {
-      this.#parts.counters.csBadRegisterWrites++;
-    }
+    const isForeign = !isPrivileged && isOfAnotherEngine(register, this.#base);
+    if (isForeign || !registers.store(register, value, isPrivileged)) counters.csBadRegisterWrites++;
   }
 
   #raise(events: number): void {
@@ -428,4 +434,12 @@ export class DataCommands {
   #effect(): void {
     this.effects++;
   }
+}
+
+/** Whether a register belongs to an engine with another base: what a batch there works with is not this one's. */
+function isOfAnotherEngine(register: number, own: number): boolean {
+  for (const { base } of ENGINES) {
+    if (base !== own && register >= base && register < base + ENGINE_BYTES) return true;
+  }
+  return false;
 }

@@ -36,6 +36,9 @@ export const ENGINES: readonly EngineInfo[] = [
   { name: "vecs0", kind: "enhance", base: 0x1a000, bank: 3, shift: 0, reset: 1 << 4, id: 3 },
 ];
 
+/** Bytes of registers that belong to an engine, from its base. */
+export const ENGINE_BYTES = 0x800;
+
 /** Bit of GDRST that resets every engine. */
 export const RESET_ALL = 0x1;
 

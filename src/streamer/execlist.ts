@@ -36,7 +36,7 @@ const CONTEXT_MASK = 0xfffff000;
 const ADDRESSING_SHIFT = 3;
 /** The levels of the page table for each addressing mode; 0: not supported. */
 const LEVELS: readonly number[] = [0, 3, 0, 4];
-/** What beginning a context costs, in commands; each table that is compared for it costs one more. */
+/** What beginning a context costs, in commands; each table that is compared or built for it costs one more. */
 const BEGIN_COST = 32;
 
 /** RING_CTL: there is a ring, and its size less one page. */
@@ -70,8 +70,6 @@ type Pair = readonly [Element, Element | null];
 
 /** What an engine's port needs besides what its streamer does. */
 export interface ExeclistParts extends StreamerParts {
-  /** The page tables. */
-  readonly gtt: VgpuGtt;
   /** Counts a context that begins. */
   began(): void;
   /** Looks at the page table of a context before it runs. */
@@ -172,27 +170,32 @@ export class Execlist {
     this.#submit([first, second === "none" ? null : second]);
   }
 
+  /** What was stored to the port and is no whole submission is forgotten. */
+  forgetPort(): void {
+    this.#stored = 0;
+  }
+
   /**
    * One turn.
    *
    * @param budget Commands at most.
-   * @returns What of it is left.
+   * @returns What of it is left; below 0 if page tables took more.
    */
   run(budget: number): number {
     let left = budget;
     while (left > 0 && this.isRunnable) {
       if (this.#due !== null) {
         const { counters } = this.#parts.gtt;
-        const compared = counters.compared;
+        const before = counters.compared + counters.tablesBuilt;
         const canRun = this.#prepare(this.#element!);
-        left -= BEGIN_COST + counters.compared - compared;
-        if (!canRun || left <= 0) return Math.max(0, left);
+        left -= BEGIN_COST + counters.compared + counters.tablesBuilt - before;
+        if (!canRun || left <= 0) return left;
       }
       left = this.#streamer.run(left);
       if (this.#streamer.state !== "idle") break;
       this.#end();
     }
-    return Math.max(0, left);
+    return left;
   }
 
   /** The guest wrote MI_MODE: the engine stops, or goes on. */
@@ -310,6 +313,7 @@ export class Execlist {
 
   /** The context cannot run: the engine stays as it is until the guest resets it. @returns `false`. */
   #refuse(): false {
+    if (this.#element !== null) this.#releaseOne(this.#element);
     this.#parts.counters.csRefusedSubmissions++;
     this.#streamer.halt();
     return false;

@@ -118,8 +118,8 @@ export class GgttSpace implements AddressSpace {
 
 /**
  * The page table of the context that runs, by its shadow. Translations are kept until {@linkcode PpgttSpace.forget}:
- * an engine forgets when its turn begins, for tables and RAM change only between turns, and when it wrote to a tracked
- * page.
+ * an engine forgets when its turn begins, for tables and RAM change only between turns; and by themselves they go when
+ * a store to a tracked page was dispatched, whoever made it.
  *
  * @example A page that may only be read
  * ```ts
@@ -148,6 +148,8 @@ export class PpgttSpace implements AddressSpace {
   readonly #isWritable = new Uint8Array(KEPT);
   /** Whether the leaf that {@linkcode #walk} came to may be written. */
   #leafIsWritable = false;
+  /** Stores to tracked pages that had been dispatched when the translations were made. */
+  #trappedStores = 0;
 
   /**
    * No context: nothing leads anywhere.
@@ -188,6 +190,11 @@ export class PpgttSpace implements AddressSpace {
    * @returns Guest physical address, or {@linkcode NOWHERE}.
    */
   resolve(gma: number, forWriting: boolean): number {
+    const { trappedStores } = this.#gtt.counters;
+    if (trappedStores !== this.#trappedStores) {
+      this.#trappedStores = trappedStores;
+      this.forget();
+    }
     const offset = gma % PAGE_SIZE;
     const page = (gma - offset) / PAGE_SIZE;
     const slot = page % KEPT;
@@ -382,7 +389,6 @@ export class GraphicsAccess {
     const isStore = (bytes.length === 8 || bytes.length === 4) && gpa % bytes.length === 0;
     if (isStore) this.#gtt.dispatchStore(gpa, bytes.length);
     else this.#gtt.dispatchRange(gpa, bytes.length);
-    if (space instanceof PpgttSpace) space.forget();
   }
 
   #badRead(space: AddressSpace, gma: number): void {

@@ -10,7 +10,7 @@
  */
 
 import { type BlitMemory, Blitter } from "./blitter.ts";
-import { CLIENT, commandLength, MI, NO_COMMAND, PIPE_CONTROL } from "./commands.ts";
+import { CLIENT, commandLength, MI, PIPE_CONTROL, shortestLength } from "./commands.ts";
 import { DataCommands, type StreamerParts } from "./data_commands.ts";
 import { ENGINE_EVENT, INSTRUCTION_ERROR, RING } from "./engines.ts";
 import { GMA_LIMIT, NOWHERE } from "./graphics_access.ts";
@@ -42,7 +42,7 @@ export interface StreamerFaults {
 const BLIT_BYTES_PER_COMMAND = 64;
 /** The longest command of the blitter that is looked at, dwords. */
 const MAX_BLIT_COMMAND = 16;
-/** A turn with so many jumps and nothing that anybody could see is one of waiting. */
+/** So many jumps without anything that anybody could see are waiting. */
 const SPIN_JUMPS = 4;
 
 const BATCH_PPGTT = 1 << 8;
@@ -98,6 +98,7 @@ export class Streamer {
   #isWaitTold = false;
   /** Commands that the turn still has. */
   #budget = 0;
+  /** Starts of batches since there was something to see. */
   #jumps = 0;
 
   /**
@@ -129,6 +130,7 @@ export class Streamer {
     this.#data.context = context;
     this.#stream.begin(ring);
     this.#isBlitting = this.#isWaitTold = false;
+    this.#jumps = 0;
     this.state = "running";
   }
 
@@ -172,23 +174,29 @@ export class Streamer {
    * One turn.
    *
    * @param budget Commands at most; a blit costs by its size.
-   * @returns What of it is left.
+   * @returns What of it is left; below 0 if page tables took more.
    */
   run(budget: number): number {
     if (this.#isStopped || this.state === "idle" || this.state === "halted") return budget;
     const data = this.#data;
     this.#parts.ppgtt.forget();
-    data.effects = this.#jumps = 0;
+    data.effects = 0;
     this.#budget = budget;
     this.state = "running";
+    const { counters } = this.#parts.gtt;
+    let built = counters.tablesBuilt;
     while (this.state === "running" && this.#budget > 0) {
       if (this.#isBlitting) this.#goOnBlitting();
       else if (this.#stream.isAtEnd) this.state = "idle";
       else this.#step();
+      // A store to a table page that traps may have built whole trees.
+      this.#budget -= counters.tablesBuilt - built;
+      built = counters.tablesBuilt;
     }
-    this.isSpinning = this.state === "running" && data.effects === 0 && this.#jumps >= SPIN_JUMPS;
+    if (data.effects > 0) this.#jumps = 0;
+    this.isSpinning = this.state === "running" && this.#jumps >= SPIN_JUMPS;
     this.#mirror();
-    return Math.max(0, this.#budget);
+    return this.#budget;
   }
 
   /** Fetches a command and carries it out. */
@@ -201,7 +209,7 @@ export class Streamer {
     const dword = stream.dword(0);
     if (access.faultAddress !== NOWHERE) return this.#stay();
     const length = commandLength(dword, info.kind);
-    if (length === NO_COMMAND || !stream.holds(length)) return this.#refuse(dword);
+    if (length < shortestLength(dword) || !stream.holds(length)) return this.#refuse(dword);
     if (!stream.isMapped(length)) return this.#stay();
     // Long ones, of which many pages were looked at, cost more.
     this.#budget -= length >>> 10;

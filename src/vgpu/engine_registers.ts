@@ -9,7 +9,15 @@ import { PAGE_SIZE } from "../gtt/entry.ts";
 import type { CommandStreamers } from "../streamer/command_streamers.ts";
 import { FAULT } from "../streamer/command_streamers.ts";
 import type { StreamerRegisters } from "../streamer/data_commands.ts";
-import { CSB_ENTRIES, ENGINES, MODE_IDLE, RESET_ALL, RING, RUN_LIST_ENABLE } from "../streamer/engines.ts";
+import {
+  CSB_ENTRIES,
+  ENGINE_BYTES,
+  ENGINES,
+  MODE_IDLE,
+  RESET_ALL,
+  RING,
+  RUN_LIST_ENABLE,
+} from "../streamer/engines.ts";
 import { PVINFO_OFFSET, PVINFO_SIZE } from "./pvinfo.ts";
 import type { RegisterFile } from "./register_file.ts";
 import { type Access, type Register, type RegisterBlock, REGISTERS_SIZE } from "./register_table.ts";
@@ -212,8 +220,9 @@ export class EngineRegisters implements RegisterBlock {
   #submit(engine: number, value: number): void {
     const mode = this.#registers.get(ENGINES[engine]!.base + RING.RING_MODE);
     const isHeard = (mode & RUN_LIST_ENABLE) !== 0 && this.#listener.mayAccessMemory();
-    if (isHeard) this.#streamers().submit(engine, value);
-    else this.#counters.badRegisterWrites++;
+    if (isHeard) return this.#streamers().submit(engine, value);
+    this.#streamers().forgetPort(engine);
+    this.#counters.badRegisterWrites++;
   }
 
   #statusPageWritten(engine: number, offset: number): void {
@@ -285,7 +294,7 @@ function placesOf(rows: readonly Register[]): ReadonlyMap<number, Place> {
   for (const { offsets, block } of rows) {
     if (block === undefined) continue;
     for (const offset of offsets) {
-      const engine = ENGINES.findIndex(({ base }) => offset >= base && offset < base + 0x800);
+      const engine = ENGINES.findIndex(({ base }) => offset >= base && offset < base + ENGINE_BYTES);
       if (engine >= 0) places.set(offset, { engine, register: offset - ENGINES[engine]!.base });
     }
   }

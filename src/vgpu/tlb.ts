@@ -7,8 +7,7 @@
  *
  * To look costs as much as there are tables, and a guest may write these registers thousands of times in one message
  * of its VMM's. So in a *batch* of stores an invalidation is only noted, and all of them are done at its end. Nothing
- * in a batch needs them earlier: no store starts a workload, and one that did would bring its own tables up to date
- * (`submit`); announcing tables reads them; aperture and GTT window go through the GGTT, which is never behind.
+ * in a batch needs them earlier: a workload brings its own tables up to date before it runs, which is never in a batch; announcing tables reads them; aperture and GTT window go through the GGTT, which is never behind.
  *
  * @module
  */

@@ -335,7 +335,7 @@ export class Vgpu {
    * ```
    */
   runEngines(budget: number): void {
-    this.#streamers.run(budget);
+    if (this.isRunnable) this.#streamers.run(budget);
   }
 
   /** The engines drop everything that was submitted, as if they hung: after a bug of this program's own. */

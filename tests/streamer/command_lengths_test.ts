@@ -11,6 +11,7 @@ const SKIPPED:
     [
       "rcs0",
       "the state of Linux's golden context",
+      ...[[0x7105_050d, 15]] as const, // GPGPU_WALKER, predicated and indirect: flags above its 8 bits of length
       ...[[0x6904_0300, 1], [0x7814_0000, 2], [0x7820_000a, 12], [0x7813_0002, 4], [0x781f_0004, 6]] as const,
       ...[[0x7810_0007, 9], [0x7851_0009, 11], [0x7811_0008, 10], [0x781b_0007, 9], [
         0x781d_0009,

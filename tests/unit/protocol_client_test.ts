@@ -85,7 +85,7 @@ Deno.test("connect() is an observer unless told otherwise", async () => {
 
 Deno.test("connect() closes the stream when the device refuses", async () => {
   const service = new FakeService();
-  service.vmm = { id: 99, role: "vmm", failedNotifications: 0, notify() {} };
+  service.vmm = { id: 99, role: "vmm", failedNotifications: 0, isBehind: false, notify() {} };
   const stream = served(service);
   const error = await assertRejects(() => connect({ conn: stream }, { role: "vmm" }), RpcError);
   assertEquals([error.code, stream.isClosed], ["EBUSY", true]);
