@@ -140,6 +140,7 @@ for (
     ["an interrupt mask of a bank", 0x44304, 0xffff_0000],
     ["the error mask", 0x20b4, 0x0000_00ff],
     ["the roots", 0x2270, 0x1000],
+    ["another engine's general-purpose register", 0x2_2600, 5],
   ] as const
 ) {
   Deno.test(`a command stores to ${what} by the ring, but not in a batch without privilege`, async () => {

@@ -137,6 +137,37 @@ Deno.test("a turn of commands of 64 pages takes a bounded number of accesses to 
   await assertBounded(guest, "rcs0", SURFACE);
 });
 
+Deno.test("a submission at the end of a burst that fills turns is worked on without another message", async () => {
+  await using guest = await Guest.start();
+  await guest.put(guest.batch, [...store(guest.data, 7), END]);
+  const context = await guest.contextOf("vcs0");
+  await context.append(start(guest.batch));
+  const { served } = guest.device.service;
+  const posted = (offset: number, value: number) => guest.vmm.notify("mmio_write", 0, offset, 4, value);
+  for (let index = 0; index < 20_000; index++) posted(0x1f_0000, index);
+  const port = ENGINES.vcs0.base + REGISTER.submissionPort;
+  for (const dword of [0, 0, context.id, context.descriptor]) posted(port, dword);
+  const begun = () => served.device.vgpu.streamerCounters.submissionsVcs0 > 0 && !served.isRunnable;
+  // Only timers and the socket go on: nothing is asked.
+  for (let left = 200; left > 0 && !begun(); left--) await new Promise((resolve) => setTimeout(resolve, 10));
+  assertEquals(begun(), true);
+  assertEquals(await guest.get(guest.data), [7]);
+});
+
+Deno.test("no engine stores after the answer that its guest is no bus master any more", async () => {
+  await using guest = await Guest.start();
+  await guest.put(guest.batch, [...spinner(guest.batch), ...store(guest.data, 7), END]);
+  await guest.startRing("rcs0", start(guest.batch));
+  await guest.stall();
+  await guest.vmm.call("mmio_write", 7, 0x04, 2, 0x0002);
+  await guest.put(guest.batch, [NOOP, NOOP, NOOP, NOOP, NOOP]);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assertEquals(await guest.get(guest.data), [0]);
+  await guest.vmm.call("mmio_write", 7, 0x04, 2, 0x0006);
+  await guest.settle("rcs0");
+  assertEquals(await guest.get(guest.data), [7]);
+});
+
 Deno.test("an engine that only waits is looked at again when a message came, at once", async () => {
   await using guest = await Guest.start();
   await guest.startRing("rcs0", wait(guest.global, WAIT.equal, 1, GGTT));
