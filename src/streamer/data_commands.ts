@@ -29,11 +29,14 @@ const REGISTER_MASK = 0x7ffffc;
 const DWORD_ALIGNED = 0xfffffffc;
 const QWORD_ALIGNED = 0xfffffff8;
 const GGTT_BIT = 1 << 22;
+/** Bit 21 has a meaning of its own in MI_STORE_DATA_IMM, MI_STORE_REGISTER_MEM and MI_COPY_MEM_MEM. */
+const [QWORD_DATA, PREDICATED, DESTINATION_GGTT] = [1 << 21, 1 << 21, 1 << 21] as const;
 
 /** PIPE_CONTROL, second dword, and MI_FLUSH_DW, first: bits 15..14, what is written when all is done. */
 const POST_SYNC_SHIFT = 14;
 const POST_SYNC = { none: 0, immediate: 1, depthCount: 2, timestamp: 3 } as const;
 const NOTIFY = 1 << 8;
+/** What is stored goes into a status page. */
 const STORE_INDEX = 1 << 21;
 const PIPE_CONTROL_GGTT = 1 << 24;
 const PIPE_CONTROL_REGISTER = 1 << 23;
@@ -170,7 +173,7 @@ export class DataCommands {
     const space = this.spaceOf((dword & GGTT_BIT) !== 0);
     if (space === null) return;
     const gma = this.#stream.gma(1, DWORD_ALIGNED);
-    const isQword = (dword & STORE_INDEX) !== 0;
+    const isQword = (dword & QWORD_DATA) !== 0;
     const step = isQword ? 2 : 1;
     const { access } = this.#parts;
     this.#effect();
@@ -234,7 +237,7 @@ export class DataCommands {
    * @param dword Its first dword.
    */
   storeRegisterMemory(dword: number): void {
-    const isPredicated = (dword & STORE_INDEX) !== 0;
+    const isPredicated = (dword & PREDICATED) !== 0;
     if (isPredicated && !this.isPredicateSet) return;
     const space = this.spaceOf((dword & GGTT_BIT) !== 0);
     if (space === null) return;
@@ -250,7 +253,7 @@ export class DataCommands {
    */
   copyMemory(dword: number): void {
     const source = this.spaceOf((dword & GGTT_BIT) !== 0);
-    const destination = this.spaceOf((dword & STORE_INDEX) !== 0);
+    const destination = this.spaceOf((dword & DESTINATION_GGTT) !== 0);
     if (source === null || destination === null) return;
     const { access } = this.#parts;
     const value = access.read32(source, this.#stream.gma(3, DWORD_ALIGNED));
