@@ -21,7 +21,6 @@
 
 import { OK } from "../gtt/errno.ts";
 import type { PpgttMm } from "../gtt/mm.ts";
-import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import { ContextImage } from "./context_image.ts";
 import type { StreamerParts } from "./data_commands.ts";
 import { MODE_IDLE, RING, STOP_RING } from "./engines.ts";
