@@ -3,9 +3,9 @@
  * with the guest's own tables, by a walk over guest memory that knows nothing of how the engine works.
  *
  * A guest's CPU goes on meanwhile and may change tables that the workload does not use. Where nothing traps, every table
- * must have been compared for this workload; what differs nevertheless has changed since, or is wrong: it is brought up
- * to date and looked at again, and is a mismatch if the guest's entry is the same and the shadow still another. What
- * turns out right is counted as *late*.
+ * must have been compared for this workload; what differs nevertheless has changed since, or is wrong. It is wrong if the
+ * sync saw the very entry that the guest has. Else it is brought up to date and looked at again, and is counted as *late*
+ * unless it differs each time.
  *
  * Where stores trap, nothing may be left to bring up to date: what differs is a mismatch. (That takes a VMM which has told
  * of every store before it passes on the one that submits; and an entry that was refused, as documented, is one, too.)
@@ -75,6 +75,8 @@ interface Difference {
   readonly guest: string;
   /** Whether it is that a table was not looked at. */
   readonly isStale: boolean;
+  /** Whether the sync before saw the guest's entry as it is. */
+  readonly isSeen: boolean;
 }
 
 /** Compares shadow tables with the guest's. */
@@ -89,6 +91,9 @@ export class Witness {
   readonly #isUntracked: boolean;
   readonly #hugePages: boolean;
   #difference: Difference | null = null;
+  /** The entry that is compared: its table, and where in the snapshot it is. */
+  #table: ShadowTable | null = null;
+  #lane = 0;
   /** Whether each table must have been compared by the sync before this look. */
   #mustBeFresh = false;
 
@@ -136,13 +141,15 @@ export class Witness {
   #lookAgain(mm: PpgttMm, who: string, first: Difference): void {
     let last = first;
     for (let looks = 1; looks < MAX_LOOKS; looks++) {
+      // The sync saw just this entry, so the guest has not changed it since: the shadow is wrong.
+      if (last.isSeen) return this.#report(mm, who, last);
       const next = this.#compare(mm);
-      if (next === null) break;
-      if (isSame(next, last)) return this.#report(mm, who, next);
+      // A guest may well change an entry to and fro between two looks, but not between all of them.
+      if (next === null || !next.isSeen && !isSame(next, last)) return void this.#counters.verifyLate++;
       last = next;
       this.#gtt.refreshWorkload(mm);
     }
-    this.#counters.verifyLate++;
+    this.#report(mm, who, last);
   }
 
   #report(mm: PpgttMm, who: string, { path, text }: Difference): void {
@@ -153,7 +160,7 @@ export class Witness {
   /** @returns The first difference. */
   #compare(mm: PpgttMm): Difference | null {
     this.#seen.clear();
-    this.#difference = null;
+    this.#difference = this.#table = null;
     for (let slot = 0; slot < mm.rootSlots && slot < ROOTS; slot++) {
       const [lo, hi] = [mm.roots[2 * slot]!, mm.roots[2 * slot + 1]!];
       if (lo === 0 && hi === 0) continue;
@@ -165,13 +172,13 @@ export class Witness {
       if ((shadowLo & ROOT_FLAGS) !== (lo & ROOT_FLAGS)) this.#differ(path, lo, hi, "its flags", "others");
       const table = this.#gtt.parts.tables.byMfn(frameOf(shadowLo, shadowHi));
       if (table === undefined) this.#differ(path, lo, hi, `a table of gfn ${hex(gfn)}`, "none");
-      else this.#table(path, gfn, mm.rootKind, 1, table);
+      else this.#compareTable(path, gfn, mm.rootKind, 1, table);
     }
     return this.#difference;
   }
 
   /** Compares a table that the guest's own tables say is this frame's. */
-  #table(path: string, gfn: number, kind: TableKind, span: number, table: ShadowTable): void {
+  #compareTable(path: string, gfn: number, kind: TableKind, span: number, table: ShadowTable): void {
     if (table.gfn !== gfn || table.kind !== kind || table.span !== span || table.isSplit) {
       const found = `${kindName(table.kind)} table of gfn ${hex(table.gfn)}, span ${table.span}`;
       this.#differ(path, gfn, 0, `${kindName(kind)} table of gfn ${hex(gfn)}, span ${span}`, found);
@@ -195,6 +202,8 @@ export class Witness {
       // Of a 64 KiB page the first of sixteen entries counts.
       const counting = index - index % span;
       const [lo, hi] = [page[2 * counting]!, page[2 * counting + 1]!];
+      this.#table = table;
+      this.#lane = 2 * counting;
       if ((lo & PRESENT) === 0) this.#nothing(path, kind, index, lo, hi, table);
       else if (kind === PTE) this.#leaf(path, index, span, lo, hi, table);
       else this.#directory(path, kind, index, lo, hi, table);
@@ -254,7 +263,7 @@ export class Witness {
       this.#differ(place, lo, hi, "its flags", shown(table, index));
       return;
     }
-    this.#table(place, frame, childKind(kind), is64k ? 16 : 1, child);
+    this.#compareTable(place, frame, childKind(kind), is64k ? 16 : 1, child);
   }
 
   /** A 2 MiB page: one entry where its host frames follow one another, else a table of its own. */
@@ -305,7 +314,9 @@ export class Witness {
   #differ(path: string, lo: number, hi: number, wanted: string, found: string, isStale = false): void {
     const guest = `0x${hi.toString(16).padStart(8, "0")}${lo.toString(16).padStart(8, "0")}`;
     const text = `the guest's entry ${guest} means ${wanted}, the shadow has ${found}`;
-    this.#difference ??= { path, guest, text, isStale };
+    const snapshot = this.#table?.snapshot;
+    const isSeen = snapshot?.[this.#lane] === lo && snapshot[this.#lane + 1] === hi;
+    this.#difference ??= { path, guest, text, isStale, isSeen };
   }
 }
 
