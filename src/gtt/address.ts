@@ -53,6 +53,11 @@ export class GraphicsMemory {
   readonly #apertureEnd: number;
   readonly #hiddenBase: number;
   readonly #hiddenEnd: number;
+  /** The same in entries of the GGTT. */
+  readonly #firstAperture: number;
+  readonly #endAperture: number;
+  readonly #firstHidden: number;
+  readonly #endHidden: number;
 
   /**
    * The windows of a layout.
@@ -77,6 +82,10 @@ export class GraphicsMemory {
     this.#apertureEnd = layout.apertureBase + layout.apertureSize;
     this.#hiddenBase = layout.hiddenBase;
     this.#hiddenEnd = layout.hiddenBase + layout.hiddenSize;
+    this.#firstAperture = this.#apertureBase / PAGE_SIZE;
+    this.#endAperture = this.#apertureEnd / PAGE_SIZE;
+    this.#firstHidden = this.#hiddenBase / PAGE_SIZE;
+    this.#endHidden = this.#hiddenEnd / PAGE_SIZE;
     for (const [name, bytes] of Object.entries(layout)) {
       if (!Number.isSafeInteger(bytes) || bytes < 0 || bytes % PAGE_SIZE !== 0) {
         throw new RangeError(`${name} must be a multiple of ${PAGE_SIZE} bytes: got ${bytes}`);
@@ -105,6 +114,26 @@ export class GraphicsMemory {
    */
   get entries(): number {
     return this.layout.total / PAGE_SIZE;
+  }
+
+  /**
+   * Whether an entry of the GGTT is one of the vGPU's own.
+   *
+   * @param index Entry, 0 or more, as a 32-bit number.
+   * @returns Whether the page it maps lies in one of the two windows.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { DEFAULT_VGPU, graphicsMemory } from "../../mod.ts";
+   *
+   * const gm = graphicsMemory(DEFAULT_VGPU); // aperture 64..128 MiB, hidden 640..1024 MiB
+   * assertEquals([0x3fff, 0x4000, 0x7fff, 0x8000].map((index) => gm.ownsEntry(index)), [false, true, true, false]);
+   * ```
+   */
+  ownsEntry(index: number): boolean {
+    return (index >= this.#firstAperture && index < this.#endAperture) ||
+      (index >= this.#firstHidden && index < this.#endHidden);
   }
 
   /**

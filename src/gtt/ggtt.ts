@@ -44,6 +44,7 @@ export class Ggtt {
   readonly entries: Uint32Array;
   /** Entries whose host entry follows the guest's: stored since the last reset. Bit `index % 32` of word `index / 32`. */
   readonly #live: Uint32Array;
+  readonly #count: number;
   readonly #merged: Uint32Array = new Uint32Array(2);
 
   /**
@@ -60,6 +61,7 @@ export class Ggtt {
     this.#gm = gm;
     this.#globalScratch = globalScratch;
     this.entries = new Uint32Array(2 * gm.entries);
+    this.#count = gm.entries;
     this.#live = new Uint32Array(Math.ceil(gm.entries / 32));
   }
 
@@ -87,10 +89,11 @@ export class Ggtt {
   read(off: number, bytes: number, out: Uint32Array): number {
     if (!isEntryAccess(off, bytes)) return EINVAL;
     this.#counters.ggttReads++;
-    const index = Math.floor((off - GTT_START_OFFSET) / 8);
-    const lo = this.entries[2 * index] ?? 0;
-    const hi = this.entries[2 * index + 1] ?? 0;
-    out[0] = bytes === 8 ? lo : fourBytes(lo, hi, off % 8);
+    const index = entryAt(off);
+    const isOwn = index < this.#count;
+    const lo = isOwn ? this.entries[2 * index]! : 0;
+    const hi = isOwn ? this.entries[2 * index + 1]! : 0;
+    out[0] = bytes === 8 ? lo : fourBytes(lo, hi, off & 7);
     out[1] = bytes === 8 ? hi : 0;
     return OK;
   }
@@ -120,8 +123,8 @@ export class Ggtt {
    */
   write(off: number, bytes: number, lo: number, hi: number): number {
     if (!isEntryAccess(off, bytes)) return EINVAL;
-    const index = Math.floor((off - GTT_START_OFFSET) / 8);
-    if (!this.#gm.isValid(index * PAGE_SIZE)) {
+    const index = entryAt(off);
+    if (!this.#gm.ownsEntry(index)) {
       this.#counters.badGgttWrites++;
       return OK;
     }
@@ -129,7 +132,7 @@ export class Ggtt {
     if (bytes === 8) {
       this.#store(index, lo, hi);
     } else {
-      this.#merge(index, off % 8, lo);
+      this.#merge(index, off & 7, lo);
       this.#store(index, this.#merged[0]!, this.#merged[1]!);
     }
     return OK;
@@ -157,13 +160,13 @@ export class Ggtt {
    * ```
    */
   keep(off: number, bytes: number, lo: number, hi: number): void {
-    const index = Math.floor((off - GTT_START_OFFSET) / 8);
-    if (!isEntryAccess(off, bytes) || !this.#gm.isValid(index * PAGE_SIZE)) return;
+    const index = entryAt(off);
+    if (!isEntryAccess(off, bytes) || !this.#gm.ownsEntry(index)) return;
     if (bytes === 8) {
       this.#merged[0] = lo;
       this.#merged[1] = hi;
     } else {
-      this.#merge(index, off % 8, lo);
+      this.#merge(index, off & 7, lo);
     }
     this.entries.set(this.#merged, 2 * index);
     this.#live[index >>> 5]! &= ~(1 << (index & 31));
@@ -241,8 +244,9 @@ export class Ggtt {
    */
   translate(gma: number): number {
     if (!this.#gm.isValid(gma)) return INVALID_ADDR;
-    const index = Math.floor(gma / PAGE_SIZE);
-    return frameOf(this.entries[2 * index]!, this.entries[2 * index + 1]!) * PAGE_SIZE + gma % PAGE_SIZE;
+    const index = gma >>> 12; // graphics memory ends at 4 GiB
+    return frameOf(this.entries[2 * index]!, this.entries[2 * index + 1]!) * PAGE_SIZE +
+      (gma & PAGE_SIZE - 1);
   }
 
   /** Overlays a 4-byte store on the entry's current value; by lanes, because a view of bytes would be allocated. */
@@ -269,14 +273,17 @@ export class Ggtt {
    * @returns Whether the entry leads where the guest wants it, or is not present.
    */
   #storeHost(index: number, lo: number, hi: number): boolean {
-    let mfn = INVALID_MFN;
     if ((lo & PRESENT) !== 0) {
       const gfn = frameOf(lo, hi);
-      if (this.#host.isValidGfn(gfn)) mfn = this.#host.gfnToMfn(gfn);
+      const mfn = this.#host.isValidGfn(gfn) ? this.#host.gfnToMfn(gfn) : INVALID_MFN;
+      if (mfn !== INVALID_MFN) {
+        this.#host.storeGgtt(index, withFrameLo(lo, mfn), withFrameHi(hi, mfn));
+        return true;
+      }
     }
-    const target = mfn === INVALID_MFN ? this.#globalScratch() : mfn;
-    this.#host.storeGgtt(index, withFrameLo(lo, target), withFrameHi(hi, target));
-    return mfn !== INVALID_MFN || (lo & PRESENT) === 0;
+    const scratch = this.#globalScratch();
+    this.#host.storeGgtt(index, withFrameLo(lo, scratch), withFrameHi(hi, scratch));
+    return (lo & PRESENT) === 0;
   }
 
   #retranslateWindow(base: number, size: number): void {
@@ -304,5 +311,14 @@ function fourBytes(lo: number, hi: number, within: number): number {
 
 /** Whether an access is 4 or 8 bytes and stays within its entry (`engine.md` §7.1, §15, 5). */
 function isEntryAccess(off: number, bytes: number): boolean {
-  return (bytes === 4 || bytes === 8) && off % 8 + bytes <= 8;
+  return (bytes === 4 || bytes === 8) && (off & 7) + bytes <= 8;
 }
+
+/** Number of the entry at an MMIO offset; one that no GGTT has when there is none. */
+function entryAt(off: number): number {
+  const at = off - GTT_START_OFFSET;
+  return at < MAX_BYTES ? at >>> 3 : MAX_BYTES;
+}
+
+/** Bytes of the largest GGTT: more than any index, so it also stands for none. */
+const MAX_BYTES = 0x80_0000;

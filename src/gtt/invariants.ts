@@ -84,16 +84,20 @@ function countReferences(gtt: VgpuGtt): References {
     if (table.kind === PTE) continue;
     for (let index = 0; index < ENTRIES; index++) {
       const lo = table.lanes[2 * index]!;
-      if ((lo & PRESENT) === 0 || isLarge(table.kind, lo)) continue;
       const mfn = table.target(index);
-      if (mfn === scratch.mfn[table.kind]) continue;
-      refer(mfn, (table.kind - 1) as TableKind, () => `entry ${index} of the ${name(table)}`);
+      const where = () => `entry ${index} of the ${name(table)}`;
+      const leadsOn = (lo & PRESENT) !== 0 && !isLarge(table.kind, lo) && mfn !== scratch.mfn[table.kind];
+      const child = leadsOn ? tables.byMfn(mfn) ?? null : null;
+      check(table.below![index] === child, () => `${where()} and the table known below it differ`);
+      if (leadsOn) refer(mfn, (table.kind - 1) as TableKind, where);
     }
   }
   for (const mm of mms.all()) {
     for (let slot = 0; slot < 4; slot++) {
       const lo = mm.shadowRoots[2 * slot]!;
       const hi = mm.shadowRoots[2 * slot + 1]!;
+      const root = lo !== 0 || hi !== 0 ? tables.byMfn(frameOf(lo, hi)) : null;
+      check(mm.rootTables[slot] === root, () => `root ${slot} of mm ${mm.id} and its table differ`);
       if (lo !== 0 || hi !== 0) refer(frameOf(lo, hi), mm.rootKind, () => `root ${slot} of mm ${mm.id}`);
     }
   }
@@ -119,7 +123,7 @@ function checkFollows(gtt: VgpuGtt, table: ShadowTable): void {
   const { tables, tracks, oos } = gtt.parts;
   const found = tables.find(table.gfn, table.kind, table.span);
   check(found === table, () => `${name(table)} is not found by frame and kind`);
-  check(tracks.at(table.gfn)?.tracks.includes(table) === true, () => `${name(table)} is not tracked`);
+  check(tracks.at(table.gfn).includes(table), () => `${name(table)} is not tracked`);
   check(table.enabled || oos.outOfSync.has(table), () => `${name(table)} neither traps nor is out of sync`);
   const isSpan = table.span === 1 || gtt.gvt.hugePages && table.kind === PTE;
   check(isSpan, () => `${name(table)} has an entry for ${table.span}`);
@@ -173,20 +177,15 @@ function checkLeaves(table: ShadowTable, isHarmless: (mfn: number) => boolean): 
 function checkTracks(gtt: VgpuGtt): void {
   const { tracks, tables } = gtt.parts;
   let enabled = 0;
-  for (const [gfn, frame] of tracks.frames) {
-    const count = frame.tracks.filter((track) => track.enabled).length;
-    const hex = gfn.toString(16);
-    check(frame.tracks.length > 0, () => `frame 0x${hex} is tracked by nothing`);
+  for (const track of tracks.all()) {
+    const where = () => `a track of frame 0x${track.gfn.toString(16)}`;
     check(
-      count === frame.enabled,
-      () => `frame 0x${hex} counts ${frame.enabled} enabled tracks, has ${count}`,
+      track.owner === tracks && tracks.at(track.gfn).includes(track),
+      () => `${where()} is not registered there`,
     );
-    for (const track of frame.tracks) {
-      check(track.registered && track.gfn === gfn, () => `a track of frame 0x${hex} is not registered there`);
-      const isDead = track instanceof ShadowTable && tables.byMfn(track.page.mfn) !== track;
-      check(!isDead, () => `frame 0x${hex} is tracked by a freed table`);
-    }
-    enabled += count;
+    const isDead = track instanceof ShadowTable && tables.byMfn(track.page.mfn) !== track;
+    check(!isDead, () => `${where()} is a freed table`);
+    if (track.enabled) enabled++;
   }
   check(
     enabled === tracks.enabledTracks,

@@ -17,6 +17,7 @@ import {
   withFrameLo,
 } from "./entry.ts";
 import type { Counters } from "./counters.ts";
+import type { ShadowTable } from "./shadow_table.ts";
 import type { ShadowTables } from "./shadow_tables.ts";
 
 /**
@@ -40,6 +41,8 @@ export class PpgttMm {
   readonly roots: Uint32Array;
   /** The four shadow roots, two lanes each; 0 where there is none. */
   readonly shadowRoots: Uint32Array = new Uint32Array(2 * ROOTS);
+  /** The tables that the shadow roots lead to; `null` where there is none. */
+  readonly rootTables: (ShadowTable | null)[] = [null, null, null, null];
   /** References; the address space ends when the last one is given back. */
   refs = 1;
   /** Pins; a pinned address space is not reclaimed. */
@@ -117,12 +120,12 @@ export class PpgttMm {
   /** Releases every shadow root (`engine.md` §8.5); {@linkcode shadow} builds them again. */
   unshadow(): void {
     for (let slot = 0; slot < this.rootSlots; slot++) {
-      const lo = this.shadowRoots[2 * slot]!;
-      const hi = this.shadowRoots[2 * slot + 1]!;
-      if (lo === 0 && hi === 0) continue;
+      const table = this.rootTables[slot]!;
+      if (table === null) continue;
       this.shadowRoots[2 * slot] = 0;
       this.shadowRoots[2 * slot + 1] = 0;
-      this.#tables.release(this.#tables.byMfn(frameOf(lo, hi))!);
+      this.rootTables[slot] = null;
+      this.#tables.release(table);
     }
     this.shadowed = false;
   }
@@ -137,6 +140,7 @@ export class PpgttMm {
     if (typeof table === "number") return table;
     this.shadowRoots[2 * slot] = withFrameLo(lo, table.page.mfn);
     this.shadowRoots[2 * slot + 1] = withFrameHi(hi, table.page.mfn);
+    this.rootTables[slot] = table;
     return OK;
   }
 }
@@ -428,6 +432,7 @@ export class PpgttMms {
       this.#forget(mm);
       mm.shadowed = false;
       mm.shadowRoots.fill(0);
+      mm.rootTables.fill(null);
     }
   }
 

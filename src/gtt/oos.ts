@@ -111,7 +111,7 @@ export class OutOfSync {
   readonly #tracks: PageTracks;
   readonly #tables: ShadowTables;
   readonly #post: PostShadow;
-  readonly #pool: () => OosPool | null;
+  readonly #pool: OosPool | null;
   readonly #attached = new Set<ShadowTable>();
   readonly #outOfSync = new Set<ShadowTable>();
   readonly #guestPage: Uint32Array = new Uint32Array(LANES);
@@ -124,8 +124,8 @@ export class OutOfSync {
    * @param tracks The page tracks of the vGPU.
    * @param tables The shadow tables of the vGPU.
    * @param post The half stores that wait for the flush.
-   * @param pool Answers the pool: the device's, `null` while out-of-sync pages are disabled; or, where nothing
-   *   traps, the vGPU's own.
+   * @param pool Where snapshots come from: the device's, `null` where out-of-sync pages are disabled; or, where
+   *   nothing traps, the vGPU's own.
    */
   constructor(
     host: GttHost,
@@ -133,7 +133,7 @@ export class OutOfSync {
     tracks: PageTracks,
     tables: ShadowTables,
     post: PostShadow,
-    pool: () => OosPool | null,
+    pool: OosPool | null,
   ) {
     this.#host = host;
     this.#counters = counters;
@@ -149,7 +149,7 @@ export class OutOfSync {
    * @returns Whether the device has a pool.
    */
   get enabled(): boolean {
-    return this.#pool() !== null;
+    return this.#pool !== null;
   }
 
   /**
@@ -193,7 +193,7 @@ export class OutOfSync {
    * ```
    */
   attach(table: ShadowTable): number {
-    const pool = this.#pool();
+    const pool = this.#pool;
     if (pool === null) return EINVAL;
     if (pool.free === 0) {
       const rc = this.#steal();
@@ -230,7 +230,7 @@ export class OutOfSync {
    * ```
    */
   leaveSyncEmpty(table: ShadowTable): number {
-    const pool = this.#pool();
+    const pool = this.#pool;
     if (pool === null) return EINVAL;
     const page = pool.take();
     if (page === null) return ENOMEM;
@@ -382,10 +382,10 @@ export class OutOfSync {
    */
   detach(table: ShadowTable): void {
     table.writeCount = 0;
+    if (table.snapshot === null) return; // then it is in neither list
     this.#outOfSync.delete(table);
     this.#attached.delete(table);
-    if (table.snapshot === null) return;
-    this.#pool()?.give(table.snapshot);
+    this.#pool?.give(table.snapshot);
     table.snapshot = null;
     table.snapshotEntries = null;
   }

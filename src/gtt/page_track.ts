@@ -13,6 +13,7 @@ import { OK } from "./errno.ts";
 import type { GttHost } from "./host.ts";
 import type { Counters } from "./counters.ts";
 import { PAGE_SIZE } from "./entry.ts";
+import { FrameMap } from "./frame_map.ts";
 
 /**
  * Called when a store hit a tracked frame. Guest memory already holds the new value.
@@ -36,6 +37,8 @@ export class PageTrack {
   enabled = false;
   /** The set that the track is registered with, if any. Changed by {@linkcode PageTracks} only. */
   owner: PageTracks | null = null;
+  /** The next track of the same frame, registered later. Changed by {@linkcode PageTracks} only. */
+  next: PageTrack | null = null;
 
   /**
    * A track that is not registered yet.
@@ -54,14 +57,6 @@ export class PageTrack {
   }
 }
 
-/** All tracks of one guest frame, in order of registration. */
-export interface TrackedFrame {
-  /** The tracks, oldest first; never empty. */
-  readonly tracks: PageTrack[];
-  /** How many of them are enabled. The frame is write-protected while this is not 0. */
-  enabled: number;
-}
-
 /**
  * The tracks of one vGPU by guest frame.
  *
@@ -75,7 +70,7 @@ export interface TrackedFrame {
  * const { tracks } = device.vgpu.gtt.parts;
  * const told: number[] = [];
  * for (let i = 0; i < 3; i++) tracks.init(new PageTrack(5, () => (told.push(i), -i)));
- * for (const track of tracks.at(5)!.tracks) tracks.enable(track);
+ * for (const track of tracks.at(5)) tracks.enable(track);
  * assertEquals(tracks.dispatch(0x5000, 8), -1); // the first error; all are told nevertheless
  * assertEquals(told, [0, 1, 2]);
  * ```
@@ -83,7 +78,8 @@ export interface TrackedFrame {
 export class PageTracks {
   readonly #host: GttHost;
   readonly #counters: Counters;
-  readonly #frames = new Map<number, TrackedFrame>();
+  /** The oldest track of each frame. A frame is write-protected while one of its tracks is enabled. */
+  readonly #oldest = new FrameMap<PageTrack>();
   #enabledTracks = 0;
 
   /**
@@ -107,12 +103,14 @@ export class PageTracks {
   }
 
   /**
-   * The tracked frames, for views and invariants.
+   * All tracks, for views and invariants.
    *
-   * @returns The live map, from guest frame number to tracks.
+   * @returns The tracks, those of one frame oldest first, one after the other.
    */
-  get frames(): ReadonlyMap<number, TrackedFrame> {
-    return this.#frames;
+  *all(): IterableIterator<PageTrack> {
+    for (const oldest of this.#oldest.values()) {
+      for (let track: PageTrack | null = oldest; track !== null; track = track.next) yield track;
+    }
   }
 
   /**
@@ -133,9 +131,10 @@ export class PageTracks {
    * ```
    */
   init(track: PageTrack): void {
-    const frame = this.#frames.get(track.gfn);
-    if (frame === undefined) this.#frames.set(track.gfn, { tracks: [track], enabled: 0 });
-    else frame.tracks.push(track);
+    const newest = this.find(track.gfn);
+    if (newest === undefined) this.#oldest.set(track.gfn, track);
+    else newest.next = track;
+    track.next = null;
     track.owner = this;
   }
 
@@ -162,15 +161,12 @@ export class PageTracks {
    * ```
    */
   clean(track: PageTrack): void {
-    const frame = this.#frames.get(track.gfn);
-    if (track.owner !== this || frame === undefined) return;
-    if (track.enabled) {
-      this.#uncount(track, frame);
-      if (frame.enabled === 0) this.#host.protect(track.gfn, false);
-    }
-    frame.tracks.splice(frame.tracks.indexOf(track), 1);
-    if (frame.tracks.length === 0) this.#frames.delete(track.gfn);
+    if (track.owner !== this) return;
     track.owner = null;
+    const rest = this.#unlink(track);
+    if (!track.enabled) return;
+    this.#uncount(track);
+    if (rest === null || !hasEnabled(rest)) this.#host.protect(track.gfn, false);
   }
 
   /**
@@ -192,13 +188,11 @@ export class PageTracks {
    * ```
    */
   forgetAll(): void {
-    for (const { tracks } of this.#frames.values()) {
-      for (const track of tracks) {
-        track.owner = null;
-        track.enabled = false;
-      }
+    for (const track of [...this.all()]) {
+      track.next = track.owner = null;
+      track.enabled = false;
     }
-    this.#frames.clear();
+    this.#oldest.clear();
     this.#enabledTracks = 0;
   }
 
@@ -223,14 +217,16 @@ export class PageTracks {
    * ```
    */
   find(gfn: number): PageTrack | undefined {
-    return this.#frames.get(gfn)?.tracks.at(-1);
+    let track = this.#oldest.get(gfn);
+    while (track !== undefined && track.next !== null) track = track.next;
+    return track;
   }
 
   /**
    * All tracks of a frame.
    *
    * @param gfn Guest frame number.
-   * @returns The tracks and how many are enabled, or `undefined` if the frame has none.
+   * @returns The tracks, oldest first; none for most frames.
    *
    * @example A shadow table is a track, too
    * ```ts
@@ -242,11 +238,35 @@ export class PageTracks {
    * const { tables, tracks } = device.vgpu.gtt.parts;
    * tracks.init(new PageTrack(2, () => 0));
    * tables.obtain(PTE, 2);
-   * assertEquals([tracks.at(2)?.tracks.length, tracks.at(2)?.enabled], [2, 1]);
+   * assertEquals(tracks.at(2).map(({ enabled }) => enabled), [false, true]);
    * ```
    */
-  at(gfn: number): TrackedFrame | undefined {
-    return this.#frames.get(gfn);
+  at(gfn: number): PageTrack[] {
+    const tracks: PageTrack[] = [];
+    for (let track = this.oldest(gfn); track !== null; track = track.next) tracks.push(track);
+    return tracks;
+  }
+
+  /**
+   * The oldest track of a frame, which the others follow.
+   *
+   * @param gfn Guest frame number.
+   * @returns The track, or `null` if the frame has none.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PageTrack } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * const { tracks } = device.vgpu.gtt.parts;
+   * const [older, newer] = [new PageTrack(5, () => 0), new PageTrack(5, () => 0)];
+   * for (const track of [older, newer]) tracks.init(track);
+   * assertEquals([tracks.oldest(5) === older, older.next === newer, tracks.oldest(4)], [true, true, null]);
+   * ```
+   */
+  oldest(gfn: number): PageTrack | null {
+    return this.#oldest.get(gfn) ?? null;
   }
 
   /**
@@ -273,14 +293,12 @@ export class PageTracks {
    * ```
    */
   enable(track: PageTrack): number {
-    const frame = this.#frames.get(track.gfn);
-    if (track.enabled || track.owner !== this || frame === undefined) return OK;
-    if (frame.enabled === 0) {
+    if (track.enabled || track.owner !== this) return OK;
+    if (!hasEnabled(this.#oldest.get(track.gfn)!)) {
       const rc = this.#host.protect(track.gfn, true);
       if (rc < 0) return rc;
     }
     track.enabled = true;
-    frame.enabled++;
     this.#enabledTracks++;
     return OK;
   }
@@ -311,13 +329,12 @@ export class PageTracks {
    * ```
    */
   disable(track: PageTrack): number {
-    const frame = this.#frames.get(track.gfn);
-    if (!track.enabled || track.owner !== this || frame === undefined) return OK;
-    if (frame.enabled === 1) {
+    if (!track.enabled || track.owner !== this) return OK;
+    if (!hasEnabled(this.#oldest.get(track.gfn)!, track)) {
       const rc = this.#host.protect(track.gfn, false);
       if (rc < 0) return rc;
     }
-    this.#uncount(track, frame);
+    this.#uncount(track);
     return OK;
   }
 
@@ -349,19 +366,26 @@ export class PageTracks {
    */
   dispatch(gpa: number, bytes: number): number {
     if (this.#enabledTracks === 0) return OK;
-    const frame = this.#frames.get(Math.floor(gpa / PAGE_SIZE));
-    if (frame === undefined || frame.enabled === 0) return OK;
+    const oldest = this.#oldest.get(Math.floor(gpa / PAGE_SIZE));
+    if (oldest === undefined) return OK;
+    if (oldest.next !== null) return this.#dispatchToAll(oldest, gpa, bytes);
+    if (!oldest.enabled) return OK;
+    this.#counters.trappedStores++;
+    const result = oldest.handler(oldest, gpa, bytes);
+    if (result !== OK) this.#counters.badTrappedStores++;
+    return result;
+  }
+
+  /** As {@linkcode PageTracks.dispatch}, to a frame with several tracks. */
+  #dispatchToAll(oldest: PageTrack, gpa: number, bytes: number): number {
+    const enabled = enabledFrom(oldest);
+    if (enabled.length === 0) return OK;
     this.#counters.trappedStores++;
     let result = OK;
-    if (frame.tracks.length === 1) {
-      const track = frame.tracks[0]!;
-      result = track.handler(track, gpa, bytes);
-    } else {
-      for (const track of frame.tracks.filter((each) => each.enabled)) {
-        if (!track.enabled) continue;
-        const rc = track.handler(track, gpa, bytes);
-        if (result === OK) result = rc;
-      }
+    for (const track of enabled) {
+      if (!track.enabled) continue; // an earlier handler may have disabled it
+      const rc = track.handler(track, gpa, bytes);
+      if (result === OK) result = rc;
     }
     if (result !== OK) this.#counters.badTrappedStores++;
     return result;
@@ -390,11 +414,12 @@ export class PageTracks {
    * ```
    */
   dispatchRange(gpa: number, bytes: number): number {
-    const frame = this.#frames.get(Math.floor(gpa / PAGE_SIZE));
-    if (frame === undefined || frame.enabled === 0) return OK;
+    const oldest = this.#oldest.get(Math.floor(gpa / PAGE_SIZE));
+    const enabled = oldest === undefined ? [] : enabledFrom(oldest);
+    if (enabled.length === 0) return OK;
     this.#counters.trappedStores++;
     let result = OK;
-    for (const track of frame.tracks.filter((each) => each.enabled)) {
+    for (const track of enabled) {
       const step = track.storeBytes === 0 ? bytes : track.storeBytes;
       const first = track.storeBytes === 0 ? gpa : gpa - gpa % step;
       // An earlier handler may have disabled it. A table that goes out of sync on the way takes all the rest: the
@@ -409,9 +434,42 @@ export class PageTracks {
     return result;
   }
 
-  #uncount(track: PageTrack, frame: TrackedFrame): void {
+  /** Takes a track out of the list of its frame. @returns The oldest of the tracks that are left. */
+  #unlink(track: PageTrack): PageTrack | null {
+    const { gfn, next } = track;
+    const oldest = this.#oldest.get(gfn)!;
+    if (oldest !== track) {
+      let before = oldest;
+      while (before.next !== track) before = before.next!;
+      before.next = next;
+      track.next = null;
+      return oldest;
+    }
+    if (next === null) this.#oldest.delete(gfn);
+    else this.#oldest.set(gfn, next);
+    track.next = null;
+    return next;
+  }
+
+  #uncount(track: PageTrack): void {
     track.enabled = false;
-    frame.enabled--;
     this.#enabledTracks--;
   }
+}
+
+/** Whether one of a frame's tracks is enabled, or one other than this. */
+function hasEnabled(oldest: PageTrack, besides: PageTrack | null = null): boolean {
+  for (let track: PageTrack | null = oldest; track !== null; track = track.next) {
+    if (track.enabled && track !== besides) return true;
+  }
+  return false;
+}
+
+/** The enabled tracks of a frame as they are now: handlers may change the list. */
+function enabledFrom(oldest: PageTrack): PageTrack[] {
+  const tracks: PageTrack[] = [];
+  for (let track: PageTrack | null = oldest; track !== null; track = track.next) {
+    if (track.enabled) tracks.push(track);
+  }
+  return tracks;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { frameOf, isLarge, largeFrameOf, type TableKind } from "./entry.ts";
+import { ENTRIES, frameOf, isLarge, largeFrameOf, PTE, type TableKind } from "./entry.ts";
 import type { HostPage } from "./host.ts";
 import { PageTrack, type StoreHandler } from "./page_track.ts";
 
@@ -58,7 +58,9 @@ export class ShadowTable extends PageTrack {
   snapshotEntries: Float64Array | null = null;
   /** Number of the sync that compared the table last. */
   syncedIn = 0;
-  /** The tables that its present entries lead to; `null` when they have to be looked up. */
+  /** The table that each entry of a directory leads to, `null` for none; no array in a PTE table. */
+  readonly below: (ShadowTable | null)[] | null;
+  /** The tables of `below`, each once and without split pages; `null` when they have to be collected anew. */
   children: ShadowTable[] | null = null;
   /** Entries with a half store waiting for the flush: bit `i % 32` of word `i / 32`. Made when first needed. */
   queued: Uint32Array | null = null;
@@ -87,6 +89,7 @@ export class ShadowTable extends PageTrack {
     this.isSplit = isSplit;
     this.page = page;
     this.lanes = page.lanes;
+    this.below = kind === PTE ? null : new Array(ENTRIES).fill(null);
   }
 
   /**

@@ -33,6 +33,7 @@ import {
   withFrameLo,
   withLargeFrameLo,
 } from "./entry.ts";
+import { FrameMap } from "./frame_map.ts";
 import { fillSplitPage, isLargePageRam, splitEntryLo, wholeLargeFrame } from "./large_page.ts";
 import { type GttHost, type HostPage, INVALID_MFN } from "./host.ts";
 import type { Counters } from "./counters.ts";
@@ -103,7 +104,7 @@ export class ShadowTables {
   readonly #scratch: ScratchPages;
   readonly #owner: ShadowTableOwner;
   readonly #onStore: StoreHandler;
-  readonly #byMfn = new Map<number, ShadowTable>();
+  readonly #byMfn = new FrameMap<ShadowTable>();
   /** One buffer a kind: populating recurses, but never twice into the same kind. */
   readonly #guestPage: readonly Uint32Array[] = [0, 1, 2, 3, 4].map(() => new Uint32Array(LANES));
 
@@ -197,9 +198,7 @@ export class ShadowTables {
    * ```
    */
   find(gfn: number, kind: TableKind, span: 1 | 16 = 1): ShadowTable | undefined {
-    const frame = this.#tracks.at(gfn);
-    if (frame === undefined) return undefined;
-    for (const track of frame.tracks) {
+    for (let track = this.#tracks.oldest(gfn); track !== null; track = track.next) {
       if (track instanceof ShadowTable && track.kind === kind && track.span === span) return track;
     }
     return undefined;
@@ -268,9 +267,17 @@ export class ShadowTables {
    * ```
    */
   release(table: ShadowTable): void {
-    if (--table.refs > 0) return;
-    if (table.kind !== PTE) {
-      for (let index = 0; index < ENTRIES; index++) this.#releaseChild(table, index);
+    if (--table.refs === 0) this.#end(table);
+  }
+
+  /** Takes a table down to which nothing leads any more. */
+  #end(table: ShadowTable): void {
+    const { below } = table;
+    if (below !== null) {
+      for (let index = 0; index < ENTRIES; index++) {
+        const child = below[index]!;
+        if (child !== null) this.release(child);
+      }
     }
     this.#free(table);
   }
@@ -328,10 +335,9 @@ export class ShadowTables {
       return OK;
     }
     if (table.kind === PTE) return this.storeLeaf(table, index, lo, hi, false);
-    const oldLo = table.lanes[2 * index]!;
-    const oldHi = table.lanes[2 * index + 1]!;
+    const old = table.below![index]!;
     const rc = this.#link(table, index, lo, hi);
-    if (rc === OK) this.#releaseTarget(table.kind, oldLo, oldHi);
+    if (rc === OK && old !== null) this.release(old);
     return rc;
   }
 
@@ -392,14 +398,20 @@ export class ShadowTables {
    */
   removeEntry(table: ShadowTable, index: number): void {
     const lo = table.lanes[2 * index]!;
-    const hi = table.lanes[2 * index + 1]!;
     const scratch = this.#scratch.mfn[table.kind]!;
     if (isLarge(table.kind, lo)) {
-      table.store(index, withFrameLo(lo & ~PAGE_LARGE, scratch), withFrameHi(hi, scratch));
+      table.store(
+        index,
+        withFrameLo(lo & ~PAGE_LARGE, scratch),
+        withFrameHi(table.lanes[2 * index + 1]!, scratch),
+      );
       return;
     }
     for (let i = index; i < index + table.span; i++) this.#aim(table, i, scratch);
-    this.#releaseTarget(table.kind, lo, hi);
+    if (table.below === null) return;
+    const child = table.below[index]!;
+    table.below[index] = null;
+    if (child !== null) this.release(child);
   }
 
   /**
@@ -582,8 +594,8 @@ export class ShadowTables {
     if ((lo & PRESENT) === 0) return false;
     const target = table.target(index);
     if (isLarge(PDE, lo)) return target + LARGE_FRAMES > mfn && target < mfn + frames;
-    const child = this.#byMfn.get(target);
-    if (child === undefined || !child.isSplit) return false;
+    const child = table.below![index]!;
+    if (child === null || !child.isSplit) return false;
     for (let i = 0; i < ENTRIES; i++) {
       const leaf = child.target(i);
       if (leaf >= mfn && leaf < mfn + frames) return true;
@@ -663,6 +675,7 @@ export class ShadowTables {
     // The child's entries are 4 KiB pages, whatever the guest's are.
     const flags = span === 1 ? lo : lo & ~IPS;
     table.store(index, withFrameLo(flags, child.page.mfn), withFrameHi(hi, child.page.mfn));
+    table.below![index] = child;
     return OK;
   }
 
@@ -677,6 +690,7 @@ export class ShadowTables {
     }
     if (mfn !== INVALID_MFN) {
       table.store(index, withLargeFrameLo(lo, mfn), withFrameHi(hi, mfn));
+      table.below![index] = null;
       this.#counters.wholeLargePages++;
       return OK;
     }
@@ -687,6 +701,7 @@ export class ShadowTables {
       return ENXIO;
     }
     table.store(index, withFrameLo(splitEntryLo(lo), child.page.mfn), withFrameHi(hi, child.page.mfn));
+    table.below![index] = child;
     this.#counters.splitLargePages++;
     return OK;
   }
@@ -741,22 +756,6 @@ export class ShadowTables {
       table.store(index + i, withFrameLo(lo, mfn), withFrameHi(hi, mfn));
     }
     return OK;
-  }
-
-  #releaseChild(table: ShadowTable, index: number): void {
-    this.#releaseTarget(table.kind, table.lanes[2 * index]!, table.lanes[2 * index + 1]!);
-  }
-
-  /** Releases what an entry of a table of this kind led to, if it led to a table. */
-  #releaseTarget(kind: TableKind, lo: number, hi: number): void {
-    if (kind === PTE || (lo & PRESENT) === 0 || isLarge(kind, lo)) return;
-    const mfn = frameOf(lo, hi);
-    if (mfn === this.#scratch.mfn[kind]) return;
-    const child = this.#byMfn.get(mfn);
-    if (child === undefined) {
-      throw new Error(`shadow entry points to 0x${mfn.toString(16)}, which is no shadow table`);
-    }
-    this.release(child);
   }
 
   #free(table: ShadowTable): void {

@@ -7,7 +7,6 @@
 import { INVALID_ADDR } from "./address.ts";
 import {
   childKind,
-  frameOf,
   isLarge,
   largeFrameOf,
   PAGE_SIZE,
@@ -97,14 +96,14 @@ export class Translator {
   ppgtt(mm: PpgttMm, lo: number, hi: number): number {
     const slot = mm.level === 4 ? 0 : lo >>> 30;
     let kind = mm.rootKind;
-    let table = this.#tables.byMfn(frameOf(mm.shadowRoots[2 * slot]!, mm.shadowRoots[2 * slot + 1]!));
-    while (table !== undefined) {
+    let table = mm.rootTables[slot]!;
+    while (table !== null) {
       const index = tableIndex(kind, lo, hi);
       if (kind === PTE) return this.#leaf(table, index, lo);
       if ((table.lanes[2 * index]! & PRESENT) === 0) return INVALID_ADDR;
       if (isLarge(kind, table.lanes[2 * index]!)) return this.#largeLeaf(table, index, lo);
-      const child: ShadowTable | undefined = this.#tables.byMfn(table.target(index));
-      if (child?.isSplit) return this.#largeLeaf(table, index, lo);
+      const child: ShadowTable | null = table.below![index]!;
+      if (child !== null && child.isSplit) return this.#largeLeaf(table, index, lo);
       table = child;
       kind = childKind(kind);
     }

@@ -5,7 +5,7 @@
  */
 
 import { EINVAL, OK } from "./errno.ts";
-import { PAGE_SIZE, PTE } from "./entry.ts";
+import { PAGE_SIZE, PRESENT, PTE } from "./entry.ts";
 import type { GttHost } from "./host.ts";
 import type { OutOfSync } from "./oos.ts";
 import type { PostShadow } from "./post_shadow.ts";
@@ -50,13 +50,21 @@ export class TrappedStores {
    */
   handle(table: ShadowTable, gpa: number, bytes: number): number {
     if (bytes !== 4 && bytes !== 8) return EINVAL;
-    const index = (gpa % PAGE_SIZE) >>> 3;
+    const index = (gpa & PAGE_SIZE - 1) >>> 3;
     // Of a 64 KiB page only the first entry counts (§17.2).
     if ((index & (table.span - 1)) !== 0) return OK;
     const entry = this.#entry;
-    if (this.#host.readEntry(table.gfn * PAGE_SIZE + 8 * index, entry) !== OK) entry.fill(0);
+    if (this.#host.readEntry(gpa - (gpa & 7), entry) !== OK) entry.fill(0);
     const lo = entry[0]!;
     const hi = entry[1]!;
+    // Most stores are of leaves. They make no table, so nothing is reclaimed on the way.
+    if (bytes === 8 && table.kind === PTE && (lo & PRESENT) !== 0 && !this.#oos.enabled) {
+      return this.#tables.storeLeaf(table, index, lo, hi, false);
+    }
+    return this.#apply(table, index, bytes, lo, hi);
+  }
+
+  #apply(table: ShadowTable, index: number, bytes: number, lo: number, hi: number): number {
     // A reclaim on the way may take the whole tree: one reference keeps this table until the work is done (§15, 21 a).
     table.refs++;
     let rc = OK;

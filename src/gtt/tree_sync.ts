@@ -215,8 +215,8 @@ export class TreeSync implements TableComparer {
     // Making room for its tables must not take the tree that is being walked.
     mm.pins++;
     for (let slot = 0; slot < ROOTS; slot++) {
-      const root = this.#tables.byMfn(frameOf(mm.shadowRoots[2 * slot]!, mm.shadowRoots[2 * slot + 1]!));
-      if (root !== undefined) this.#visit(root);
+      const root = mm.rootTables[slot]!;
+      if (root !== null) this.#visit(root);
     }
     mm.pins--;
   }
@@ -332,15 +332,11 @@ export class TreeSync implements TableComparer {
    */
   #childrenOf(table: ShadowTable): ShadowTable[] {
     const children: ShadowTable[] = [];
-    let last = -1;
-    for (let index = 0; index < ENTRIES; index++) {
-      const lo = table.lanes[2 * index]!;
-      if ((lo & PRESENT) === 0 || isLarge(table.kind, lo)) continue;
-      const mfn = table.target(index);
-      if (mfn === last) continue;
-      last = mfn;
-      const child = this.#tables.byMfn(mfn);
-      if (child !== undefined && !child.isSplit) children.push(child);
+    let last: ShadowTable | null = null;
+    for (const child of table.below!) {
+      if (child === last || child === null) continue;
+      last = child;
+      if (!child.isSplit) children.push(child);
     }
     return children;
   }

@@ -797,9 +797,11 @@ export class VgpuGtt {
    * @returns Guest frame numbers.
    */
   trackedFrames(gfn: number, frames: number): number[] {
-    return [...this.#parts.tracks.frames]
-      .filter(([each, { enabled }]) => enabled > 0 && each >= gfn && each < gfn + frames)
-      .map(([each]) => each);
+    const found = new Set<number>();
+    for (const track of this.#parts.tracks.all()) {
+      if (track.enabled && track.gfn >= gfn && track.gfn < gfn + frames) found.add(track.gfn);
+    }
+    return [...found];
   }
 
   /**
@@ -1188,7 +1190,7 @@ export class VgpuGtt {
       comparer: (): TreeSync | null => trees,
       tableFreed: (table: ShadowTable) => {
         oos.detach(table);
-        post.remove(table);
+        if (table.queued !== null) post.remove(table);
       },
     };
     const onStore: StoreHandler = (track, gpa, bytes) => stores.handle(track as ShadowTable, gpa, bytes);
@@ -1196,8 +1198,8 @@ export class VgpuGtt {
     const post = new PostShadow(host, counters, tables);
     const isUntracked = this.#gvt.tracking === "untracked";
     // Every table has a snapshot then: a pool that cannot run dry before the tables do.
-    const own = isUntracked ? new OosPool(MAX_SHADOW_TABLES) : null;
-    const oos = new OutOfSync(host, counters, tracks, tables, post, () => own ?? this.#gvt.oosPool);
+    const pool = isUntracked ? new OosPool(MAX_SHADOW_TABLES) : this.#gvt.oosPool;
+    const oos = new OutOfSync(host, counters, tracks, tables, post, pool);
     const trees: TreeSync | null = isUntracked
       ? new TreeSync(host, counters, tables, oos, globalScratch, hugePages)
       : null;
@@ -1226,7 +1228,7 @@ export class VgpuGtt {
    */
   #giveUpTracking(gfn: number): number {
     const { tracks, mms } = this.#parts;
-    const enabled = tracks.at(gfn)?.tracks.filter((track) => track.enabled) ?? [];
+    const enabled = tracks.at(gfn).filter((track) => track.enabled);
     let shadowed = false;
     for (const track of enabled) {
       if (track instanceof ShadowTable) shadowed = true;
