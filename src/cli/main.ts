@@ -1,12 +1,10 @@
 /**
- * The command line: one command a file.
+ * The command line: one command a file, of which only the one that was asked for is loaded.
  *
  * @module
  */
 
-import { demo } from "./demo.ts";
-import { replay } from "./replay.ts";
-import { start } from "./start.ts";
+import { loadLater } from "./load_later.ts";
 import { print, say } from "./terminal.ts";
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, UsageError } from "./usage.ts";
 
@@ -17,10 +15,13 @@ const USAGE = `Usage: vgtt COMMAND [OPTION]…
   replay   replay traces and recordings against a device (replay --help)
 `;
 
-const COMMANDS: ReadonlyMap<string, (args: readonly string[]) => Promise<number>> = new Map([
-  ["start", start],
-  ["demo", demo],
-  ["replay", replay],
+/** Runs a command. @returns The exit status. */
+type Command = (args: readonly string[]) => Promise<number>;
+
+const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
+  ["start", async () => (await loadLater<typeof import("./start.ts")>("start.ts")).start],
+  ["demo", async () => (await loadLater<typeof import("./demo.ts")>("demo.ts")).demo],
+  ["replay", async () => (await loadLater<typeof import("./replay.ts")>("replay.ts")).replay],
 ]);
 
 async function main([name = "", ...args]: readonly string[]): Promise<number> {
@@ -31,7 +32,7 @@ async function main([name = "", ...args]: readonly string[]): Promise<number> {
   const command = COMMANDS.get(name);
   try {
     if (command === undefined) throw new UsageError(`no command ${JSON.stringify(name)}\n\n${USAGE}`);
-    return await command(args);
+    return await (await command())(args);
   } catch (error) {
     if (error instanceof UsageError) {
       say(error.message);

@@ -6,16 +6,14 @@
 
 import { PROTOCOL_VERSION } from "../../protocol/limits.ts";
 import { loadLibc, OpenFlag } from "../platform/libc.ts";
-import { DeviceService, SERVER_NAME } from "../server/device_service.ts";
 import { adoptListening, listenByLibc, type ListeningSocket } from "../server/fast_listener.ts";
-import { listenInherited } from "../server/inherited_listener.ts";
-import { listenUnix } from "../server/listener.ts";
-import { serve } from "../server/portable_loop.ts";
-import { RpcSession } from "../server/rpc_session.ts";
+import { SERVER_NAME } from "../server/server_name.ts";
 import { ListenError } from "../server/socket_file.ts";
 import { graphicsMemory, vgpuConfig } from "../vgpu/vgpu_options.ts";
 import { DeviceThread, type ThreadSocket } from "./device_thread.ts";
+import { loadLater } from "./load_later.ts";
 import { makeLog } from "./log.ts";
+import type { Serving } from "./serving.ts";
 import { parseStartOptions, START_USAGE, type StartOptions } from "./start_options.ts";
 import { print, say } from "./terminal.ts";
 import { EXIT_FAILED, EXIT_OK, UsageError } from "./usage.ts";
@@ -37,7 +35,7 @@ export async function start(args: readonly string[]): Promise<number> {
 
   checkVgpu(options);
   try {
-    const serving = mayCallLibc() ? await serveInThread(options) : await servePortably(options);
+    const serving = await (mayCallLibc() ? serveInThread(options) : servePortably(options));
     return await runUntilSignal(serving, options);
   } catch (error) {
     if (!(error instanceof ListenError || error instanceof PidFileError)) throw error;
@@ -58,18 +56,6 @@ function mayCallLibc(): boolean {
 function capabilities(): object {
   const features = mayCallLibc() ? [...CAPABILITIES.features, "vfio-user"] : CAPABILITIES.features;
   return { ...CAPABILITIES, features };
-}
-
-/** A device that listens. */
-interface Serving {
-  /** What it listens on. */
-  readonly names: readonly string[];
-  /** Settles when it has ended. */
-  readonly ended: Promise<void>;
-  /** Tells it to end. */
-  stop(): void;
-  /** Gives everything back; called after {@linkcode ended}, or when it could not begin. */
-  close(): void;
 }
 
 async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: StartOptions): Promise<number> {
@@ -96,6 +82,12 @@ async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: St
     serving.stop();
     serving.close();
   }
+}
+
+/** Serves in this thread; all that it needs is loaded for it. */
+async function servePortably(options: StartOptions): Promise<Serving> {
+  const portable = await loadLater<typeof import("./serve_portably.ts")>("serve_portably.ts");
+  return await portable.servePortably(options);
 }
 
 /** Serves by the C library, in a thread of its own: whatever the device is asked, in the shortest time. */
@@ -127,27 +119,6 @@ async function serveInThread(options: StartOptions): Promise<Serving> {
     close();
     throw error;
   }
-}
-
-/** Serves by Deno's own sockets, which need no FFI and pass no descriptors. */
-async function servePortably(options: StartOptions): Promise<Serving> {
-  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, verify, debug } = options;
-  if (vfioUserPath !== null) {
-    throw new ListenError(
-      "--vfio-user-path needs --allow-ffi: a hypervisor hands over guest RAM as descriptors",
-    );
-  }
-  const log = makeLog(options.log, (line) => say(line));
-  const service = new DeviceService({ ...vgpu, oos, verify }, debug, log);
-  const listener = fd === null ? await listenUnix(socketPath!, { mode }) : await listenInherited(fd);
-  const stop = new AbortController();
-  const makeSession = (id: number) => new RpcSession(service, { id, log });
-  return {
-    names: [listener.name],
-    ended: serve(listener, makeSession, { signal: stop.signal, background: service.served, log }),
-    stop: () => stop.abort(),
-    close: () => listener.close(),
-  };
 }
 
 /** Where a device listens if it is not told: in the user's own folder for such things, if it is known. */

@@ -1,8 +1,15 @@
-import fs from "node:fs";
+import type fs from "node:fs";
 import type { Backing } from "./backing.ts";
 import { FileBacking, type PositionedFile } from "./file_backing.ts";
 import { notRegular, requireRoom } from "./file_rules.ts";
 import { quoteText, RamError, type RamErrorCode } from "./ram_error.ts";
+
+let loaded: typeof fs | null = null;
+
+/** `node:fs`, loaded when it is first needed: that takes longer than everything else that a device loads. */
+function nodeFs(): typeof fs {
+  return loaded ??= globalThis.process.getBuiltinModule("node:fs");
+}
 
 /** An open file behind Deno's permissions. By `node:fs`: Deno's own calls take neither flags nor positions. */
 class DenoFile implements PositionedFile {
@@ -14,7 +21,7 @@ class DenoFile implements PositionedFile {
 
   readAt(into: Uint8Array<ArrayBuffer>, position: number): number {
     try {
-      return fs.readSync(this.#fd, into, 0, into.length, position);
+      return nodeFs().readSync(this.#fd, into, 0, into.length, position);
     } catch {
       return -1; // the host's failure: the access fails, the device goes on
     }
@@ -22,14 +29,14 @@ class DenoFile implements PositionedFile {
 
   writeAt(bytes: Uint8Array<ArrayBuffer>, position: number): number {
     try {
-      return fs.writeSync(this.#fd, bytes, 0, bytes.length, position);
+      return nodeFs().writeSync(this.#fd, bytes, 0, bytes.length, position);
     } catch {
       return -1;
     }
   }
 
   close(): void {
-    fs.closeSync(this.#fd);
+    nodeFs().closeSync(this.#fd);
   }
 }
 
@@ -46,22 +53,22 @@ class DenoFile implements PositionedFile {
 export function openWithDeno(path: string, readonly: boolean, offset: number, size: number): Backing {
   const fd = open(path, readonly);
   try {
-    const status = fs.fstatSync(fd);
+    const status = nodeFs().fstatSync(fd);
     requireRegular(status);
     requireRoom(status.size, offset, size);
     return new FileBacking(new DenoFile(fd), offset, size, readonly);
   } catch (error) {
-    fs.closeSync(fd);
+    nodeFs().closeSync(fd);
     throw error;
   }
 }
 
 function open(path: string, readonly: boolean): number {
-  const { O_RDONLY, O_RDWR, O_NONBLOCK, O_NOCTTY } = fs.constants;
+  const { O_RDONLY, O_RDWR, O_NONBLOCK, O_NOCTTY } = nodeFs().constants;
   try {
     // Nothing but a regular file is opened at all; O_NONBLOCK, in case the name changes hands now.
-    requireRegular(fs.statSync(path));
-    return fs.openSync(path, (readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY);
+    requireRegular(nodeFs().statSync(path));
+    return nodeFs().openSync(path, (readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY);
   } catch (cause) {
     throw cause instanceof RamError ? cause : openError(path, readonly, cause);
   }

@@ -17,10 +17,8 @@ import type { Handlers } from "./handlers.ts";
 import type { HelloParams, HelloResult, Log, RpcPeer, RpcService } from "./rpc_session.ts";
 import { RpcVmm } from "./rpc_vmm.ts";
 import { ServedDevice, type ServedDeviceOptions } from "./served_device.ts";
+import { SERVER_NAME } from "./server_name.ts";
 import { viewMethods } from "./view_methods.ts";
-
-/** What the device calls itself at `hello`. */
-export const SERVER_NAME = "vgtt/0.1.0";
 
 /** Characters of a client's name that are logged. */
 const MAX_LOGGED_NAME = 64;

@@ -58,7 +58,7 @@ export class RegisterFile<Block extends string = string> {
     this.#rowNumbers = table.rowNumbers;
     this.#blocks = blocks;
     this.#counters = counters;
-    this.reset();
+    this.#setResetValues(); // the others are 0, in pages that are not there until something is written
   }
 
   /**
@@ -77,9 +77,7 @@ export class RegisterFile<Block extends string = string> {
    */
   reset(): void {
     this.#dwords.fill(0);
-    for (const { offsets, reset } of this.#table.rows) {
-      for (const offset of offsets) this.#dwords[offset >> 2] = reset;
-    }
+    this.#setResetValues();
   }
 
   /**
@@ -304,6 +302,12 @@ export class RegisterFile<Block extends string = string> {
     }
     this.#write4(offset, value);
     return true;
+  }
+
+  #setResetValues(): void {
+    for (const { offsets, reset } of this.#table.rows) {
+      if (reset !== 0) { for (const offset of offsets) this.#dwords[offset >> 2] = reset; }
+    }
   }
 
   #write4(offset: number, value: number): void {

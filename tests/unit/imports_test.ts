@@ -8,7 +8,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "src/memory": ["src/gtt", "src/platform", "node:fs"],
   "src/streamer": ["src/gtt", "src/memory"],
   "src/vgpu": ["src/gtt", "src/memory", "src/streamer"],
-  "src/inspect": ["src/gtt", "src/vgpu (types)", "protocol"],
+  "src/inspect": ["src/gtt", "src/streamer (types)", "src/vgpu (types)", "protocol"],
   "src/server": [
     "protocol",
     "src/gtt",
@@ -99,8 +99,16 @@ async function importsOf(root: string): Promise<Import[]> {
   });
 }
 
-/** Where what users run begins: the library, the command line, and the thread in which the device works. */
-const ROOTS = ["mod.ts", "src/cli/main.ts", "src/cli/device_worker.ts"];
+/**
+ * Where what users run begins: the library, the command line with the files that it loads when they are needed, and the
+ * thread in which the device works.
+ */
+const ROOTS = [
+  "mod.ts",
+  "src/cli/main.ts",
+  ...["start", "serve_portably", "demo", "replay"].map((name) => `src/cli/${name}.ts`),
+  "src/cli/device_worker.ts",
+];
 
 const IMPORTS = (await Promise.all(ROOTS.map(importsOf))).flat();
 
@@ -127,6 +135,15 @@ function codeOf(file: string): string {
 Deno.test("imports stay within what each room may reach", () => {
   const forbidden = IMPORTS.filter((each) => !isAllowed(each)).map(({ from, to }) => `${from} -> ${to}`);
   assertEquals([...new Set(forbidden)], []);
+});
+
+Deno.test("the thread that starts a device loads nothing of it, so that it listens soon", () => {
+  const targets = Map.groupBy(IMPORTS.filter(({ typesOnly }) => !typesOnly), ({ from }) => from);
+  const loaded = new Set(["src/cli/main.ts", "src/cli/start.ts"]);
+  for (const file of loaded) for (const { to } of targets.get(file) ?? []) loaded.add(to);
+  const rooms = ["src/memory", "src/streamer", "src/inspect", "src/replay", "msgpackr", "node:fs"];
+  assertEquals([...loaded].filter((file) => rooms.includes(roomOf(file)) || rooms.includes(file)), []);
+  assertEquals(loaded.has("src/cli/device_thread.ts"), true);
 });
 
 Deno.test("imports have no cycle", () => {
