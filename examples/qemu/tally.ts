@@ -19,7 +19,7 @@ const LINES: readonly (readonly [counter: string, text: string])[] = [
   ["tablesBuilt", "table pages shadowed"],
   ["compared", "comparisons of a table page with the guest's"],
   ["synced", "table pages brought up to date by that"],
-  ["verifiedSubmissions", "page tables compared with the guest's before a submission ran"],
+  ["verifiedTranslations", "translations compared with the guest's own tables as engines used them"],
   ["verifyMismatches", "of these that were wrong"],
   ["csFaults", "faults of the command streamers"],
 ];

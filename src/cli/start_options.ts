@@ -28,7 +28,7 @@ Runs the device until SIGTERM or SIGINT.
   --fences N             fence registers, 0..32 (default 4)
   --oos                  let page-table pages that are written often go out of sync
   --huge-pages           offer guests pages of 64 KiB and 2 MiB
-  --verify               before each workload compare its shadow tables with the guest's own; log what differs
+  --verify               compare what engines use of shadow tables with the guest's own; log what differs
   --debug                allow fault injection and other debug methods
   --print-capabilities   print what this program can do, as JSON, and exit
   --help                 print this text and exit

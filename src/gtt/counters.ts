@@ -4,6 +4,16 @@
  * @module
  */
 
+/**
+ * What following the guest's page tables has cost so far, in units of about a command of the streamers.
+ *
+ * @param counters Counters of an engine.
+ * @returns Tables made, freed and compared, and large pages that were looked at in vain.
+ */
+export function pageTableWork(counters: Counters): number {
+  return counters.tablesBuilt + counters.tablesFreed + counters.compared + counters.badLargePages;
+}
+
 /** Counts since the engine was created. Guest errors are the ones that begin with `bad`. */
 export class Counters {
   /** GGTT entries read by the guest. */
@@ -18,6 +28,8 @@ export class Counters {
   badLargePages = 0;
   /** Directory entries refused because the table they want is no guest RAM (`engine.md` §16). */
   badTables = 0;
+  /** Entries and pages of tables that could not be followed, where nothing traps, because the host failed (`engine.md` §16.3). */
+  badLooks = 0;
   /** Trapped stores that ended in an error. */
   badTrappedStores = 0;
   /** Stores dispatched to page tracks. */

@@ -7,9 +7,15 @@
 /** Frames of one chunk: enough to find neighbours without hashing, few enough to be cheap for one that lies alone. */
 const CHUNK_FRAMES = 32;
 
-/** Number of a frame's chunk: 29 bits, which engines can do with as they can not with a frame number's 34. */
+/** Frames of guests and hosts are below this: their chunks have numbers of 29 bits, which are fast to look up. */
+const USUAL_FRAMES = 2 ** 34;
+
+/** No chunk has this number. */
+const NO_CHUNK = -(2 ** 30);
+
+/** Number of a frame's chunk. */
 function chunkOf(frame: number): number {
-  return frame / CHUNK_FRAMES | 0;
+  return frame >= 0 && frame < USUAL_FRAMES ? frame / CHUNK_FRAMES | 0 : Math.floor(frame / CHUNK_FRAMES);
 }
 
 /** So many frames that follow one another. */
@@ -36,7 +42,7 @@ class Chunk<T> {
  */
 export class FrameMap<T> {
   readonly #chunks = new Map<number, Chunk<T>>();
-  #lastNumber = -1;
+  #lastNumber = NO_CHUNK;
   #last: Chunk<T> | undefined;
   #size = 0;
 
@@ -52,7 +58,7 @@ export class FrameMap<T> {
   /**
    * Looks a frame up.
    *
-   * @param frame Frame number, 0 to 2^34 - 1.
+   * @param frame Frame number, 0 or more; fast below 2^34.
    * @returns What is known, or `undefined`.
    */
   get(frame: number): T | undefined {
@@ -64,7 +70,7 @@ export class FrameMap<T> {
   /**
    * Keeps something for a frame, in the place of what was known.
    *
-   * @param frame Frame number, 0 to 2^34 - 1.
+   * @param frame Frame number, 0 or more; fast below 2^34.
    * @param value What to keep.
    */
   set(frame: number, value: T): void {
@@ -85,7 +91,7 @@ export class FrameMap<T> {
   /**
    * Forgets a frame.
    *
-   * @param frame Frame number, 0 to 2^34 - 1.
+   * @param frame Frame number, 0 or more; fast below 2^34.
    */
   delete(frame: number): void {
     const number = chunkOf(frame);
@@ -96,14 +102,14 @@ export class FrameMap<T> {
     this.#size--;
     if (--chunk.used > 0) return;
     this.#chunks.delete(number);
-    this.#lastNumber = -1;
+    this.#lastNumber = NO_CHUNK;
     this.#last = undefined;
   }
 
   /** Forgets all frames. */
   clear(): void {
     this.#chunks.clear();
-    this.#lastNumber = -1;
+    this.#lastNumber = NO_CHUNK;
     this.#last = undefined;
     this.#size = 0;
   }

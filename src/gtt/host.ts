@@ -6,6 +6,8 @@
  * @module
  */
 
+import type { PageCopy } from "./page_copy.ts";
+
 /** An invalid host frame number: the answer of {@linkcode GttHost.gfnToMfn} when a frame cannot be pinned. */
 export const INVALID_MFN: number = -1;
 
@@ -35,6 +37,15 @@ export interface GttHost {
    * @returns 0, or a negative errno.
    */
   readPage(gfn: number, out: Uint32Array): number;
+  /**
+   * Whether a page of guest memory is known to hold what a copy does: asked of each table in turn where nothing traps
+   * (`engine.md` §16.1), so this should cost less than {@linkcode readPage}.
+   *
+   * @param gfn Guest frame number.
+   * @param copy What to compare it with.
+   * @returns Whether all bytes are the same; `false` also if that cannot be said cheaply, or the page cannot be read.
+   */
+  holdsPage(gfn: number, copy: PageCopy): boolean;
   /**
    * Whether a frame is visible guest RAM.
    *

@@ -18,7 +18,7 @@ import {
 } from "./entry.ts";
 import type { Counters } from "./counters.ts";
 import type { ShadowTable } from "./shadow_table.ts";
-import type { ShadowTables } from "./shadow_tables.ts";
+import type { Looks, ShadowTables } from "./shadow_tables.ts";
 
 /**
  * PPGTT address spaces one vGPU may have. A guest makes one a process that opens the GPU; a reclaim frees none.
@@ -88,6 +88,7 @@ export class PpgttMm {
   /**
    * Builds the shadow of every root that is not 0 (`engine.md` §8.2).
    *
+   * @param looks When the tables are compared with the guest's, where nothing traps.
    * @returns 0; the error of obtaining a table, -EINVAL for a level-3 root that is a large page; then no root
    *   is shadowed.
    *
@@ -106,10 +107,10 @@ export class PpgttMm {
    * assertEquals(new PpgttMm(3, Uint32Array.of(0x1081, 0, 0, 0, 0, 0, 0, 0), tables).shadow(), EINVAL);
    * ```
    */
-  shadow(): number {
+  shadow(looks: Looks = "ahead"): number {
     this.shadowed = true;
     for (let slot = 0; slot < this.rootSlots; slot++) {
-      const rc = this.#shadowRoot(slot);
+      const rc = this.#shadowRoot(slot, looks);
       if (rc === OK) continue;
       this.unshadow();
       return rc;
@@ -130,13 +131,13 @@ export class PpgttMm {
     this.shadowed = false;
   }
 
-  #shadowRoot(slot: number): number {
+  #shadowRoot(slot: number, looks: Looks): number {
     const lo = this.roots[2 * slot]!;
     const hi = this.roots[2 * slot + 1]!;
     // Guests write roots without bit 0: present means that the value is not 0 (§3).
     if (lo === 0 && hi === 0) return OK;
     if (this.level === 3 && (lo & PAGE_LARGE) !== 0) return (lo & PRESENT) === 0 ? OK : EINVAL;
-    const table = this.#tables.obtain(this.rootKind, frameOf(lo, hi));
+    const table = this.#tables.obtain(this.rootKind, frameOf(lo, hi), looks);
     if (typeof table === "number") return table;
     this.shadowRoots[2 * slot] = withFrameLo(lo, table.page.mfn);
     this.shadowRoots[2 * slot + 1] = withFrameHi(hi, table.page.mfn);
@@ -155,6 +156,8 @@ export class PpgttMms {
   readonly #lru: LruList;
   readonly #takeId: () => number;
   readonly #byId = new Map<number, PpgttMm>();
+  /** Those whose first roots are alike, oldest first: each submission looks for one. */
+  readonly #byRoot = new Map<number, PpgttMm[]>();
 
   /**
    * No address spaces.
@@ -232,16 +235,19 @@ export class PpgttMms {
    * assertEquals([mm.id, mm.refs, mm.shadowed], [0, 1, true]);
    * ```
    */
-  create(level: number, roots: Uint32Array | null): PpgttMm | number {
+  create(level: number, roots: Uint32Array | null, looks: Looks = "ahead"): PpgttMm | number {
     if (level !== 3 && level !== 4) return EINVAL;
     if (this.#byId.size >= MAX_PPGTT_MMS) return ENOMEM;
     const own = new Uint32Array(2 * ROOTS);
     if (roots !== null) own.set(roots.subarray(0, 2 * ROOTS));
     const mm = new PpgttMm(level, own, this.#tables);
-    const rc = mm.shadow();
+    const rc = mm.shadow(looks);
     if (rc !== OK) return rc;
     mm.id = this.#takeId();
     this.#byId.set(mm.id, mm);
+    const alike = this.#byRoot.get(rootKey(own));
+    if (alike === undefined) this.#byRoot.set(rootKey(own), [mm]);
+    else alike.push(mm);
     this.#lru.add(mm);
     this.#counters.mmsCreated++;
     return mm;
@@ -268,10 +274,7 @@ export class PpgttMms {
    * ```
    */
   find(level: number, roots: Uint32Array): PpgttMm | undefined {
-    for (const mm of this.#byId.values()) {
-      if (mm.level === level && hasRoots(mm, roots)) return mm;
-    }
-    return undefined;
+    return this.#byRoot.get(rootKey(roots))?.find((mm) => mm.level === level && hasRoots(mm, roots));
   }
 
   /**
@@ -341,9 +344,9 @@ export class PpgttMms {
    * assertEquals([...device.gvt.lru].map((mm) => mm.id), [second.id, first.id]);
    * ```
    */
-  pin(mm: PpgttMm): number {
+  pin(mm: PpgttMm, looks: Looks = "ahead"): number {
     if (!mm.shadowed) {
-      const rc = mm.shadow();
+      const rc = mm.shadow(looks);
       if (rc !== OK) return rc;
     }
     mm.pins++;
@@ -440,8 +443,16 @@ export class PpgttMms {
     mm.alive = false;
     mm.refs = 0;
     this.#byId.delete(mm.id);
+    const alike = this.#byRoot.get(rootKey(mm.roots))!;
+    if (alike.length === 1) this.#byRoot.delete(rootKey(mm.roots));
+    else alike.splice(alike.indexOf(mm), 1);
     this.#lru.delete(mm);
   }
+}
+
+/** A number that is the same for the same first root. */
+function rootKey(roots: Uint32Array): number {
+  return roots[0]! + roots[1]! * 2 ** 32;
 }
 
 /** Whether an address space has these roots, bit for bit. */

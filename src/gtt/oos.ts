@@ -15,6 +15,7 @@ import { EINVAL, ENOMEM, OK } from "./errno.ts";
 import { ENTRIES, LANES, PRESENT } from "./entry.ts";
 import type { GttHost } from "./host.ts";
 import type { Counters } from "./counters.ts";
+import { PageCopy } from "./page_copy.ts";
 import type { PageTracks } from "./page_track.ts";
 import type { PostShadow } from "./post_shadow.ts";
 import type { ShadowTable } from "./shadow_table.ts";
@@ -235,7 +236,7 @@ export class OutOfSync {
     const page = pool.take();
     if (page === null) return ENOMEM;
     table.snapshot = page.fill(0);
-    table.snapshotEntries = new Float64Array(page.buffer);
+    table.copy = new PageCopy(page);
     this.#attached.add(table);
     this.#outOfSync.add(table);
     this.#counters.outOfSync++;
@@ -387,7 +388,7 @@ export class OutOfSync {
     this.#attached.delete(table);
     this.#pool?.give(table.snapshot);
     table.snapshot = null;
-    table.snapshotEntries = null;
+    table.copy = null;
   }
 
   #steal(): number {

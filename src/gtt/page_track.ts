@@ -415,7 +415,8 @@ export class PageTracks {
    */
   dispatchRange(gpa: number, bytes: number): number {
     const oldest = this.#oldest.get(Math.floor(gpa / PAGE_SIZE));
-    const enabled = oldest === undefined ? [] : enabledFrom(oldest);
+    if (oldest === undefined) return OK;
+    const enabled = enabledFrom(oldest);
     if (enabled.length === 0) return OK;
     this.#counters.trappedStores++;
     let result = OK;

@@ -6,6 +6,7 @@
 
 import { ENTRIES, frameOf, isLarge, largeFrameOf, PTE, type TableKind } from "./entry.ts";
 import type { HostPage } from "./host.ts";
+import type { PageCopy } from "./page_copy.ts";
 import { PageTrack, type StoreHandler } from "./page_track.ts";
 
 /** Words of a bitmap with one bit an entry. */
@@ -54,10 +55,10 @@ export class ShadowTable extends PageTrack {
   writeCount = 0;
   /** The attached out-of-sync page: a snapshot of the guest page, 1024 lanes. */
   snapshot: Uint32Array | null = null;
-  /** The same bytes, an entry a number: only where trees are compared (`engine.md` §16), as what follows. */
-  snapshotEntries: Float64Array | null = null;
-  /** Number of the sync that compared the table last. */
-  syncedIn = 0;
+  /** The snapshot as a whole: only where trees are compared (`engine.md` §16), as what follows. */
+  copy: PageCopy | null = null;
+  /** Number of the sync or invalidation after which the table was compared last; -1 for never. */
+  syncedIn: number = -1;
   /** The table that each entry of a directory leads to, `null` for none; no array in a PTE table. */
   readonly below: (ShadowTable | null)[] | null;
   /** The tables of `below`, each once and without split pages; `null` when they have to be collected anew. */

@@ -65,6 +65,12 @@ export interface TableComparer {
   syncTable(table: ShadowTable): number;
 }
 
+/**
+ * When tables are compared with the guest's where nothing traps: all of a tree ahead of its use, or each as a walk comes
+ * to it (`engine.md` §16.5).
+ */
+export type Looks = "ahead" | "on use";
+
 /** What the tables need from the engine around them. */
 export interface ShadowTableOwner {
   /** Whether guests may use pages of 64 KiB and 2 MiB (`engine.md` §17). */
@@ -144,7 +150,7 @@ export class ShadowTables {
   }
 
   /**
-   * The live tables, oldest first.
+   * The live tables, neighbours in order of their host frames.
    *
    * @returns An iterator over the live list.
    */
@@ -211,6 +217,7 @@ export class ShadowTables {
    *
    * @param kind Kind of the table wanted.
    * @param gfn Its guest frame.
+   * @param looks When they are compared, where nothing traps.
    * @returns The table; -ENOMEM without a page, -EINVAL if it cannot be mapped or for a large page on the way
    *   down, or the host's error of protecting. Where nothing traps: -EINVAL if the frame is no guest RAM, or the
    *   error of comparing.
@@ -232,10 +239,10 @@ export class ShadowTables {
    * assertEquals([tables.size, device.host.protectedFrames.size], [2, 2]);
    * ```
    */
-  obtain(kind: TableKind, gfn: number): ShadowTable | number {
+  obtain(kind: TableKind, gfn: number, looks: Looks = "ahead"): ShadowTable | number {
     const table = this.#join(kind, gfn, 1);
     const comparer = this.#owner.comparer();
-    if (comparer === null || typeof table === "number") return table;
+    if (comparer === null || looks === "on use" || typeof table === "number") return table;
     const rc = comparer.syncTable(table);
     if (rc === OK) return table;
     this.release(table);

@@ -20,7 +20,7 @@ import { OK } from "./errno.ts";
 import type { GttHost } from "./host.ts";
 import type { PpgttMm } from "./mm.ts";
 import type { ShadowTable } from "./shadow_table.ts";
-import type { ShadowTables } from "./shadow_tables.ts";
+import type { TreeSync } from "./tree_sync.ts";
 
 /**
  * Index into a table of this kind that a graphics address selects (`engine.md` §8.7).
@@ -51,18 +51,18 @@ export function tableIndex(kind: TableKind, lo: number, hi: number): number {
 /** Walks the shadows of one vGPU. */
 export class Translator {
   readonly #host: GttHost;
-  readonly #tables: ShadowTables;
+  readonly #trees: TreeSync | null;
   readonly #entry: Uint32Array = new Uint32Array(2);
 
   /**
    * A translator over these tables.
    *
    * @param host Reads the guest's leaves.
-   * @param tables The shadow tables of the vGPU.
+   * @param trees Compares directories before they are walked, where nothing traps; else `null`.
    */
-  constructor(host: GttHost, tables: ShadowTables) {
+  constructor(host: GttHost, trees: TreeSync | null) {
     this.#host = host;
-    this.#tables = tables;
+    this.#trees = trees;
   }
 
   /**
@@ -70,7 +70,7 @@ export class Translator {
    * the last guest table, whose entry is read live from guest memory. So the answer follows the guest even while
    * the shadow is stale.
    *
-   * @param mm A live address space.
+   * @param mm A live address space; one that no reclaim can take while tables are looked at.
    * @param lo Bits 0..31 of the graphics address.
    * @param hi Bits 32..63; bits above those of the level are ignored.
    * @returns Guest physical address; {@linkcode INVALID_ADDR} for an entry that is not present, leads to
@@ -100,6 +100,7 @@ export class Translator {
     while (table !== null) {
       const index = tableIndex(kind, lo, hi);
       if (kind === PTE) return this.#leaf(table, index, lo);
+      if (this.#trees !== null) this.#trees.look(table);
       if ((table.lanes[2 * index]! & PRESENT) === 0) return INVALID_ADDR;
       if (isLarge(kind, table.lanes[2 * index]!)) return this.#largeLeaf(table, index, lo);
       const child: ShadowTable | null = table.below![index]!;

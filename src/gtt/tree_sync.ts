@@ -32,9 +32,6 @@ import type { OutOfSync } from "./oos.ts";
 import type { ShadowTable } from "./shadow_table.ts";
 import type { ShadowTables, TableComparer } from "./shadow_tables.ts";
 
-/** {@linkcode ENTRIES}, for the innermost loop: an imported constant would be looked up at each step. */
-const PAGE_ENTRIES = 512;
-
 /**
  * Brings the shadow trees of one vGPU up to date by comparing.
  *
@@ -70,8 +67,6 @@ export class TreeSync implements TableComparer {
   readonly #globalScratch: () => number;
   readonly #hugePages: boolean;
   readonly #guest: Uint32Array = new Uint32Array(LANES);
-  /** The same bytes, an entry a number. */
-  readonly #guestEntries: Float64Array = new Float64Array(this.#guest.buffer);
   /** Number of the sync under way, or of the last one. */
   #epoch = 0;
   /** First error of the sync under way. */
@@ -125,6 +120,25 @@ export class TreeSync implements TableComparer {
   }
 
   /**
+   * All that was compared counts no more: hardware may look at page tables again from now on, and so do we, at each
+   * table that is used (`engine.md` §16.5).
+   */
+  invalidate(): void {
+    this.#start();
+  }
+
+  /**
+   * Sees that a table was compared since the last invalidation, as a walk does before it takes an entry.
+   *
+   * @param table A live table that the walk has come to from the top, in an address space that is pinned.
+   */
+  look(table: ShadowTable): void {
+    if (table.syncedIn === this.#epoch || table.isSplit) return;
+    table.syncedIn = this.#epoch;
+    this.#compare(table);
+  }
+
+  /**
    * Brings one table and all below it up to date.
    *
    * @param table A live table that no reclaim can take: the caller holds a reference.
@@ -145,7 +159,7 @@ export class TreeSync implements TableComparer {
    * @example Others stay as they were
    * ```ts
    * import { assertEquals } from "@std/assert";
-   * import { createDevice, type PpgttMm } from "../../mod.ts";
+   * import { createDevice, PDE, type PpgttMm } from "../../mod.ts";
    *
    * using device = createDevice({ tracking: "untracked" });
    * device.ram.map({ gpa: 0, size: 0x10000 });
@@ -156,7 +170,8 @@ export class TreeSync implements TableComparer {
    * for (const gpa of [0x1000, 0x2000]) device.ram.write(gpa, Uint8Array.of(3, 0x30)); // PTE table: frame 3
    * device.ram.write(0x3000, Uint8Array.of(3, 0x50)); // maps frame 5
    * assertEquals(gtt.parts.trees!.syncMm(one!), 0);
-   * assertEquals([gtt.gmaToGpa(one!, 0, 0), gtt.gmaToGpa(two!, 0, 0)], [0x5000, -1]);
+   * assertEquals([1, 2].map((gfn) => gtt.parts.tables.find(gfn, PDE)?.below?.[0]?.gfn), [3, undefined]);
+   * assertEquals([gtt.gmaToGpa(one!, 0, 0), gtt.gmaToGpa(two!, 0, 0)], [0x5000, 0x5000]); // a walk looks itself
    * ```
    */
   syncMm(mm: PpgttMm): number {
@@ -224,8 +239,7 @@ export class TreeSync implements TableComparer {
   /** Compares a table with its page, then goes on into what it leads to *now*; at most four deep. */
   #visit(table: ShadowTable): void {
     if (table.syncedIn === this.#epoch) return;
-    table.syncedIn = this.#epoch;
-    this.#compare(table);
+    this.look(table);
     if (table.kind === PTE) return;
     // Nothing below changes this table's entries, so each child stays alive while the loop runs.
     for (const child of table.children ??= this.#childrenOf(table)) this.#visit(child);
@@ -233,14 +247,14 @@ export class TreeSync implements TableComparer {
 
   #compare(table: ShadowTable): void {
     this.#counters.compared++;
+    if (this.#host.holdsPage(table.gfn, table.copy!)) return;
     if (this.#host.readPage(table.gfn, this.#guest) !== OK) {
       this.#guest.fill(0);
       this.#fail(EFAULT);
     }
-    const { snapshot, snapshotEntries } = table;
+    const { snapshot } = table;
     let isChanged = false;
-    let index = firstDifference(this.#guestEntries, snapshotEntries!, 0);
-    for (; index < ENTRIES; index = firstDifference(this.#guestEntries, snapshotEntries!, index + 1)) {
+    for (let index = 0; index < ENTRIES; index++) {
       const lo = this.#guest[2 * index]!;
       const hi = this.#guest[2 * index + 1]!;
       if (snapshot![2 * index] === lo && snapshot![2 * index + 1] === hi) continue;
@@ -342,18 +356,7 @@ export class TreeSync implements TableComparer {
   }
 
   #fail(rc: number): void {
+    this.#counters.badLooks++;
     if (this.#result === OK) this.#result = rc;
   }
-}
-
-/**
- * The first entry that may differ. Entries are compared as doubles, 8 bytes at once without a bigint. Equal ones
- * that are no number count as different, so whoever asks looks again; the only different ones that count as equal
- * are 0 and bit 63 alone, neither of which is present.
- */
-function firstDifference(a: Float64Array, b: Float64Array, from: number): number {
-  for (let index = from; index < PAGE_ENTRIES; index++) {
-    if (a[index] !== b[index]) return index;
-  }
-  return ENTRIES;
 }

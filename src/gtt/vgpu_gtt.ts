@@ -25,7 +25,7 @@ import { PageTrack, PageTracks, type StoreHandler } from "./page_track.ts";
 import { PostShadow } from "./post_shadow.ts";
 import { ScratchPages } from "./scratch.ts";
 import { ShadowTable } from "./shadow_table.ts";
-import { MAX_SHADOW_TABLES, ShadowTables } from "./shadow_tables.ts";
+import { type Looks, MAX_SHADOW_TABLES, ShadowTables } from "./shadow_tables.ts";
 import { Translator } from "./translate.ts";
 import { TrappedStores } from "./trapped_store.ts";
 import { TreeSync } from "./tree_sync.ts";
@@ -99,6 +99,7 @@ export class VgpuGtt {
   #parts: EngineParts;
   #initialised = false;
   #nextMmId = 0;
+  #mayReclaim = true;
 
   /**
    * The engine of one vGPU, not initialised yet (`engine.md` §4).
@@ -379,6 +380,7 @@ export class VgpuGtt {
    *
    * @param level 3 or 4.
    * @param roots Four root values as eight lanes, low lane first, or `null` for an empty tree for good.
+   * @param looks When its tables are compared with the guest's, where nothing traps.
    * @returns The address space with one reference; -EINVAL for another level, -ENOMEM, -ENODEV before init,
    *   or the error of shadowing.
    *
@@ -398,9 +400,9 @@ export class VgpuGtt {
    * assertEquals([...device.host.protectedFrames], [1, 2]);
    * ```
    */
-  createMm(level: number, roots: Uint32Array | null): PpgttMm | number {
+  createMm(level: number, roots: Uint32Array | null, looks: Looks = "ahead"): PpgttMm | number {
     if (!this.#initialised) return ENODEV;
-    return this.#parts.mms.create(level, roots);
+    return this.#parts.mms.create(level, roots, looks);
   }
 
   /**
@@ -481,6 +483,7 @@ export class VgpuGtt {
    * `engine.md` §8.6).
    *
    * @param mm An address space of this vGPU.
+   * @param looks When tables that are built are compared with the guest's, where nothing traps.
    * @returns 0; the error of shadowing, then it is not pinned; or -EINVAL if it has ended (§15, 28).
    *
    * @example A reclaim takes the shadow of who is not pinned, the next pin rebuilds it
@@ -499,8 +502,8 @@ export class VgpuGtt {
    * assertEquals([mm.shadowed, mm.pins], [true, 1]);
    * ```
    */
-  pinMm(mm: PpgttMm): number {
-    return this.#owns(mm) ? this.#parts.mms.pin(mm) : EINVAL;
+  pinMm(mm: PpgttMm, looks: Looks = "ahead"): number {
+    return this.#owns(mm) ? this.#parts.mms.pin(mm, looks) : EINVAL;
   }
 
   /**
@@ -656,7 +659,48 @@ export class VgpuGtt {
    * ```
    */
   gmaToGpa(mm: PpgttMm, lo: number, hi: number): number {
-    return this.#owns(mm) ? this.#parts.translator.ppgtt(mm, lo, hi) : INVALID_ADDR;
+    if (!this.#owns(mm)) return INVALID_ADDR;
+    const { trees, translator } = this.#parts;
+    return trees === null ? translator.ppgtt(mm, lo, hi) : this.look(() => translator.ppgtt(mm, lo, hi));
+  }
+
+  /**
+   * Lets somebody walk shadow tables who runs nothing. Where nothing traps, tables on the way are looked at as an engine
+   * would (`engine.md` §16.5); but to make one, no other address space's shadow is taken, and what is missing for want of
+   * memory is looked at once more by who comes next.
+   *
+   * @param walk Walks, by `TreeSync.look`.
+   * @returns What it returns.
+   *
+   * @example A view does not take what others use
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, INVALID_ADDR, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice({ tracking: "untracked", faults: true });
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const [mm, other] = [0x1000, 0x3000].map((gpa) => {
+   *   return gtt.createMm(3, Uint32Array.of(gpa, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * });
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // a PTE table, in frame 2,
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // which maps frame 5
+   * gtt.invalidate();
+   * device.faults!.setCount("alloc", 1);
+   * assertEquals([gtt.gmaToGpa(mm!, 0, 0), other!.shadowed], [INVALID_ADDR, true]);
+   * assertEquals(gtt.gmaToGpa(mm!, 0, 0), 0x5000); // there is memory again
+   * ```
+   */
+  look<Result>(walk: () => Result): Result {
+    const { trees } = this.#parts;
+    const { badLooks } = this.counters;
+    this.#mayReclaim = false;
+    try {
+      return walk();
+    } finally {
+      this.#mayReclaim = true;
+      if (this.counters.badLooks !== badLooks) trees?.invalidate();
+    }
   }
 
   // ---- page tracking and workloads (engine.md §9, §10)
@@ -861,7 +905,7 @@ export class VgpuGtt {
     const { tracks } = this.#parts;
     let result = OK;
     for (let at = gpa; at < gpa + length && tracks.enabledTracks > 0;) {
-      const bytes = Math.min(gpa + length - at, PAGE_SIZE - at % PAGE_SIZE);
+      const bytes = Math.min(gpa + length - at, PAGE_SIZE - (at & (PAGE_SIZE - 1)));
       const rc = this.failsafe
         ? this.#giveUpTracking(Math.floor(at / PAGE_SIZE))
         : tracks.dispatchRange(at, bytes);
@@ -990,6 +1034,8 @@ export class VgpuGtt {
    *
    * @param level 3 or 4.
    * @param roots Four root values as eight lanes, low lane first.
+   * @param looks When its tables are compared with the guest's, where nothing traps: "on use" is for who walks the
+   *   tables through {@linkcode TreeSync.look} alone, as the command streamers do.
    * @returns The address space, which {@linkcode endWorkload} must be told of, or the first error; then nothing is
    *   left pinned or referenced.
    *
@@ -1009,14 +1055,14 @@ export class VgpuGtt {
    * assertEquals(begun.mm.alive, false);
    * ```
    */
-  beginWorkload(level: number, roots: Uint32Array): Submission | number {
+  beginWorkload(level: number, roots: Uint32Array, looks: Looks = "ahead"): Submission | number {
     const known = this.findPpgttMm(level, roots);
-    const mm = known ?? this.createMm(level, roots);
+    const mm = known ?? this.createMm(level, roots, looks);
     if (typeof mm === "number") return mm;
     if (known !== undefined) this.referenceMm(mm);
-    let rc = this.pinMm(mm);
+    let rc = this.pinMm(mm, looks);
     if (rc === OK) {
-      rc = this.refreshWorkload(mm);
+      rc = this.refreshWorkload(mm, looks);
       if (rc === OK) return { mm, created: known === undefined };
       this.unpinMm(mm);
     }
@@ -1029,6 +1075,7 @@ export class VgpuGtt {
    * meanwhile. In sync, then flushed, in the documented order (`engine.md` §8.6).
    *
    * @param mm The address space of {@linkcode beginWorkload}, still pinned.
+   * @param looks As for {@linkcode beginWorkload}.
    * @returns 0, or the first error of {@linkcode syncOosPages} or {@linkcode flushPostShadow}.
    *
    * @example
@@ -1048,9 +1095,38 @@ export class VgpuGtt {
    * gtt.endWorkload(begun.mm);
    * ```
    */
-  refreshWorkload(mm: PpgttMm): number {
-    const rc = this.#parts.trees?.syncMm(mm) ?? this.syncOosPages();
+  refreshWorkload(mm: PpgttMm, looks: Looks = "ahead"): number {
+    const { trees } = this.#parts;
+    if (trees !== null && looks === "on use") {
+      trees.invalidate();
+      return OK;
+    }
+    const rc = trees?.syncMm(mm) ?? this.syncOosPages();
     return rc === OK ? this.flushPostShadow() : rc;
+  }
+
+  /**
+   * The guest makes its GPU forget translations: where nothing traps, what was compared before counts no more, and each
+   * table is compared again when a walk comes to it (`engine.md` §16.5). Costs nothing by itself.
+   *
+   * @example A walk finds what was stored before the invalidation
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, INVALID_ADDR, type PpgttMm } from "../../mod.ts";
+   *
+   * using device = createDevice({ tracking: "untracked" });
+   * device.mapRam({ gpa: 0, size: 0x10000 });
+   * const { gtt } = device.vgpu;
+   * const mm = gtt.createMm(3, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)) as PpgttMm;
+   * device.ram.write(0x1000, Uint8Array.of(3, 0x20)); // a PTE table, in frame 2,
+   * device.ram.write(0x2000, Uint8Array.of(3, 0x50)); // which maps frame 5
+   * assertEquals(gtt.gmaToGpa(mm, 0xabc, 0), INVALID_ADDR);
+   * gtt.invalidate();
+   * assertEquals(gtt.gmaToGpa(mm, 0xabc, 0), 0x5abc);
+   * ```
+   */
+  invalidate(): void {
+    this.#parts.trees?.invalidate();
   }
 
   /**
@@ -1206,12 +1282,13 @@ export class VgpuGtt {
     const stores: TrappedStores = new TrappedStores(host, tables, post, oos);
     const mms = new PpgttMms(counters, tables, this.#gvt.lru, () => this.#nextMmId++);
     const ggtt = new Ggtt(host, counters, this.gm, globalScratch);
-    const translator = new Translator(host, tables);
+    const translator = new Translator(host, trees);
     return { tracks, scratch, tables, post, oos, trees, mms, ggtt, translator };
   }
 
   /** Takes the shadow of the longest unused address space that is not pinned (`engine.md` §11). */
   #reclaim(ownOnly: boolean): boolean {
+    if (!this.#mayReclaim) return false;
     for (const mm of this.#gvt.lru) {
       if (mm.pins !== 0 || (ownOnly && this.#parts.mms.get(mm.id) !== mm)) continue;
       this.#gvt.lru.delete(mm);

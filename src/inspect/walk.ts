@@ -52,7 +52,10 @@ export interface Translation {
   shadowSteps: WalkStep[];
 }
 
-/** Walks an address of a PPGTT; `lo` and `hi` are its lanes. */
+/**
+ * Walks an address of a PPGTT; `lo` and `hi` are its lanes. Where nothing traps, the shadow is walked as an engine would:
+ * tables that nobody has used since the last invalidation are looked at first.
+ */
 export function walkPpgtt(gtt: VgpuGtt, mm: PpgttMm, lo: number, hi: number): Translation {
   const guestSteps: WalkStep[] = [];
   const shadowSteps: WalkStep[] = [];
@@ -62,6 +65,7 @@ export function walkPpgtt(gtt: VgpuGtt, mm: PpgttMm, lo: number, hi: number): Tr
   };
   const readShadow = (mfn: number, index: number) => {
     const table = gtt.parts.tables.byMfn(mfn);
+    if (table !== undefined) gtt.parts.trees?.look(table);
     return table === undefined ? null : table.lanes.subarray(2 * index, 2 * index + 2);
   };
   const { hugePages } = gtt.gvt;
@@ -69,7 +73,7 @@ export function walkPpgtt(gtt: VgpuGtt, mm: PpgttMm, lo: number, hi: number): Tr
   // A 2 MiB page is all RAM or maps nothing.
   const isWhole = guestSteps.at(-1)?.table !== "PDE" || gfn === null ||
     isLargePageRam(gtt.host, gfn - tableIndex(PTE, lo, hi));
-  const mfn = descend(mm, mm.shadowRoots, [lo, hi], hugePages, readShadow, shadowSteps);
+  const mfn = gtt.look(() => descend(mm, mm.shadowRoots, [lo, hi], hugePages, readShadow, shadowSteps));
   return verdict(gtt, lo % PAGE_SIZE, gfn, mfn, guestSteps, shadowSteps, isWhole);
 }
 

@@ -15,6 +15,8 @@
  * @module
  */
 
+import type { PageCopy } from "../gtt/page_copy.ts";
+
 /**
  * - `local`: memory of this process, filled by the VMM's writes.
  * - `file`: a file, read and written by position.
@@ -45,6 +47,14 @@ export interface Backing {
    * @returns Whether it was read.
    */
   readPage(at: number, out: Uint32Array): boolean;
+  /**
+   * Whether a page of 4 KiB is known to hold what a copy does.
+   *
+   * @param at Offset in bytes, a multiple of 4096.
+   * @param copy What to compare it with.
+   * @returns Whether all bytes are the same; `false` also where finding out would cost as much as reading the page.
+   */
+  holdsPage(at: number, copy: PageCopy): boolean;
   /**
    * Reads bytes.
    *

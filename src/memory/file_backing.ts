@@ -77,6 +77,11 @@ export class FileBacking implements Backing {
     return true;
   }
 
+  /** Never known without reading it: see {@linkcode Backing.holdsPage}. */
+  holdsPage(): boolean {
+    return false;
+  }
+
   /** Reads bytes: see {@linkcode Backing.read}. */
   read(at: number, out: Uint8Array): boolean {
     const staged = this.#stage(out.length);

@@ -2,7 +2,7 @@ import { FileType, type Libc, loadLibc, OpenFlag, Seal } from "../platform/libc.
 import type { Backing } from "./backing.ts";
 import { FileBacking, type PositionedFile } from "./file_backing.ts";
 import { notRegular, requireRoom } from "./file_rules.ts";
-import { MemoryBacking } from "./memory_backing.ts";
+import { MemoryBacking, type PageComparison } from "./memory_backing.ts";
 import { quoteText, RamError, type RamErrorCode } from "./ram_error.ts";
 
 const PROCFS = 0x9fa0;
@@ -137,7 +137,8 @@ function back(libc: Libc, fd: number, readonly: boolean, offset: number, size: n
   const mapping = libc.mapShared(fd, offset, size, !readonly);
   if (typeof mapping === "number") throw systemError("cannot map the file", mapping);
   libc.close(fd); // the mapping keeps the file
-  return new MemoryBacking("mapped", mapping.buffer, readonly, mapping.unmap);
+  const compare: PageComparison = (a, b) => libc.isSamePage(a, b);
+  return new MemoryBacking("mapped", mapping.buffer, readonly, mapping.unmap, compare);
 }
 
 /** Linux writes at the end of the file, whatever the position, by a descriptor that appends. */

@@ -84,6 +84,11 @@ export class MessageBacking implements Backing {
     return true;
   }
 
+  /** Never known without reading it: see {@linkcode Backing.holdsPage}. */
+  holdsPage(): boolean {
+    return false;
+  }
+
   /** Reads bytes: see {@linkcode Backing.read}. */
   read(at: number, out: Uint8Array): boolean {
     if (this.#remote === null || at + out.length > this.#size) return false;

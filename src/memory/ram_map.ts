@@ -14,11 +14,13 @@
  * @module
  */
 
+import type { PageCopy } from "../gtt/page_copy.ts";
 import type { Backing } from "./backing.ts";
 import { type OpenFile, openGuestFile } from "./guest_file.ts";
 import { IntervalIndex } from "./interval_index.ts";
 import { backWithLibc } from "./libc_file.ts";
 import { allocateLocal } from "./local.ts";
+import { MemoryBacking } from "./memory_backing.ts";
 import { MessageBacking } from "./message.ts";
 import { hex, RamError } from "./ram_error.ts";
 import {
@@ -46,6 +48,8 @@ export interface RamMapOptions {
 /** A region with the bytes behind it; the region itself is what is told to the outside. */
 interface BackedRegion extends RamRegion {
   readonly backing: Backing;
+  /** The same if it is memory of this process: what is accessed most often is accessed without a detour. */
+  readonly memory: MemoryBacking | null;
 }
 
 /**
@@ -70,6 +74,8 @@ export class RamMap {
   readonly #openFile: OpenFile;
   readonly #byGpa: IntervalIndex<BackedRegion> = new IntervalIndex();
   readonly #byMfn: IntervalIndex<BackedRegion> = new IntervalIndex();
+  readonly #dword = new Uint32Array(1);
+  readonly #dwordBytes = new Uint8Array(this.#dword.buffer);
   #localBytes = 0;
 
   /**
@@ -109,7 +115,8 @@ export class RamMap {
       this.#requireFree(place);
       const backing = this.#open(place, options);
       const readonly = place.readonly || backing.isReadonly;
-      return describe(this.#add({ ...place, readonly, kind: backing.kind, backing }));
+      const memory = backing instanceof MemoryBacking ? backing : null;
+      return describe(this.#add({ ...place, readonly, kind: backing.kind, backing, memory }));
     } catch (cause) {
       if (!(cause instanceof RamError)) throw cause;
       throw new RamError(cause.code, `Cannot map RAM at ${hex(options.gpa)}: ${cause.message}`, { cause });
@@ -191,6 +198,60 @@ export class RamMap {
   }
 
   /**
+   * Reads one dword, at once; allocates nothing.
+   *
+   * @param gpa Guest physical address, a multiple of 4.
+   * @returns 32 bits, or -1 if it is not RAM or the host fails.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   *
+   * using ram = new RamMap();
+   * ram.map({ gpa: 0, size: 0x1000 });
+   * ram.write(8, new Uint8Array([0xff, 0xff, 0xff, 0xff]));
+   * assertEquals([ram.readDword(8), ram.readDword(0x1000)], [0xffffffff, -1]);
+   * ```
+   */
+  readDword(gpa: number): number {
+    const region = this.#byGpa.find(gpa);
+    if (region === null) return -1;
+    if (region.memory !== null) return region.memory.readDword(gpa - region.gpa);
+    return region.backing.read(gpa - region.gpa, this.#dwordBytes) ? this.#dword[0]! : -1;
+  }
+
+  /**
+   * Copies bytes as if all had been read before, where that takes no detour: within memory of this process, from one
+   * region to one.
+   *
+   * @param from Guest physical address of the first, any alignment.
+   * @param to Where it goes, any alignment.
+   * @param length How many bytes there are.
+   * @returns Whether they were copied. If not, nothing has changed, and {@linkcode RamMap.read} and
+   * {@linkcode RamMap.write} may do it all the same.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   *
+   * using ram = new RamMap();
+   * ram.map({ gpa: 0, size: 0x1000 });
+   * ram.write(8, new Uint8Array([1, 2, 3]));
+   * assertEquals([ram.copy(8, 9, 3), ram.copy(0xffe, 0, 3)], [true, false]);
+   * const bytes = new Uint8Array(4);
+   * ram.read(8, bytes);
+   * assertEquals(bytes, new Uint8Array([1, 1, 2, 3]));
+   * ```
+   */
+  copy(from: number, to: number, length: number): boolean {
+    const source = this.#byGpa.find(from);
+    const target = this.#byGpa.find(to);
+    if (source === null || target === null || source.memory === null || target.memory === null) return false;
+    if (target.readonly) return false;
+    return target.memory.copyFrom(source.memory, from - source.gpa, to - target.gpa, length);
+  }
+
+  /**
    * Reads one 8-byte entry; allocates nothing.
    *
    * @param gpa Guest physical address, a multiple of 8; what is none is not read.
@@ -214,6 +275,20 @@ export class RamMap {
     const gpa = gfn * PAGE_BYTES;
     const region = this.#byGpa.find(gpa);
     return region !== null && region.backing.readPage(gpa - region.gpa, out);
+  }
+
+  /**
+   * Whether a page is known to hold what a copy does.
+   *
+   * @param gfn Guest frame number.
+   * @param copy What to compare it with.
+   * @returns Whether all 4096 bytes are the same; `false` also where there is no RAM, and where finding out would cost
+   *   as much as reading the page.
+   */
+  holdsPage(gfn: number, copy: PageCopy): boolean {
+    const gpa = gfn * PAGE_BYTES;
+    const region = this.#byGpa.find(gpa);
+    return region !== null && region.backing.holdsPage(gpa - region.gpa, copy);
   }
 
   /**

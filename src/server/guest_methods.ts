@@ -44,13 +44,8 @@ export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
         if (!isAccess(region, offset, size)) throw noAccess(region, offset, size);
       }
       const { vgpu } = served.device;
-      vgpu.beginBatch();
-      try {
-        for (const [offset, size, stored] of writes) {
-          vgpu.write(region, offset, size, lowLane(stored), highLane(stored));
-        }
-      } finally {
-        vgpu.endBatch();
+      for (const [offset, size, stored] of writes) {
+        vgpu.write(region, offset, size, lowLane(stored), highLane(stored));
       }
     },
     ram_map(options) {

@@ -10,7 +10,9 @@ import { OK } from "../gtt/errno.ts";
 import type { PpgttMm } from "../gtt/mm.ts";
 import type { PageTrack } from "../gtt/page_track.ts";
 import { RamMap } from "../memory/ram_map.ts";
-import { Witness, WitnessCounters } from "../inspect/witness.ts";
+import { TableWitness } from "../inspect/table_witness.ts";
+import { TranslationWitness } from "../inspect/translation_witness.ts";
+import { WitnessCounters } from "../inspect/witness_counters.ts";
 import { Device, type DeviceOptions } from "../vgpu/device.ts";
 import type { Background } from "./background.ts";
 import type { Log } from "./rpc_session.ts";
@@ -170,20 +172,20 @@ export class ServedDevice implements Background {
 
   #make({ verify = false, ...options }: ServedDeviceOptions): Device {
     this.witnessed = new WitnessCounters();
-    let witness: Witness | null = null;
-    const device = new Device({
+    const ram = new RamMap();
+    const tracking = this.#vmm?.tracking ?? "trapped";
+    const Witness = tracking === "trapped" ? TableWitness : TranslationWitness;
+    return new Device({
       ...options,
-      ram: new RamMap(),
-      tracking: this.#vmm?.tracking ?? "trapped",
+      ram,
+      tracking,
       faults: this.#debug,
       onProtect: (gfn, on) => this.#vmm?.protect(gfn, on),
       interrupts: { msi: () => this.#vmm?.msi(), intx: (asserted) => this.#vmm?.intx(asserted) },
-      witness: (mm, { name }) => witness?.look(mm, name),
+      witness: verify
+        ? (gtt) => new Witness(gtt, ram, this.witnessed, (text) => this.#mismatch(text))
+        : undefined,
     });
-    if (verify) {
-      witness = new Witness(device.vgpu.gtt, device.ram, this.witnessed, (text) => this.#mismatch(text));
-    }
-    return device;
   }
 
   #mismatch(text: string): void {

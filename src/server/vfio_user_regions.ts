@@ -67,7 +67,7 @@ export class VfioUserRegions {
     if (message.length !== RegionAccess.BYTES + count || !isWithin(region, offset, count)) {
       return Errno.EINVAL;
     }
-    if (count > MAX_NATURAL) storeLong(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
+    if (count > MAX_NATURAL) store(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
     else store(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
     if (!message.isPosted) this.#reply(message, RegionAccess.BYTES);
     return OK;
@@ -112,41 +112,19 @@ export class VfioUserRegions {
   }
 }
 
-/** The stores of a `REGION_WRITE_MULTI`, as one batch. @returns How many of them some region has. */
+/** The stores of a `REGION_WRITE_MULTI`. @returns How many of them some region has. */
 function storeEach(vgpu: Vgpu, count: number, bytes: Uint8Array, entries: number): number {
   let done = 0;
-  vgpu.beginBatch();
-  try {
-    for (let index = 0; index < count; index++) {
-      const entry = entries + index * WriteMulti.ENTRY_BYTES;
-      const offset = getU64(bytes, entry + RegionAccess.OFFSET);
-      const region = getU32(bytes, entry + RegionAccess.REGION);
-      const length = getU32(bytes, entry + RegionAccess.COUNT);
-      if (length > MAX_NATURAL || !isWithin(region, offset, length)) continue;
-      store(vgpu, region, offset, length, bytes, entry + WriteMulti.ENTRY_DATA);
-      done++;
-    }
-  } finally {
-    vgpu.endBatch();
+  for (let index = 0; index < count; index++) {
+    const entry = entries + index * WriteMulti.ENTRY_BYTES;
+    const offset = getU64(bytes, entry + RegionAccess.OFFSET);
+    const region = getU32(bytes, entry + RegionAccess.REGION);
+    const length = getU32(bytes, entry + RegionAccess.COUNT);
+    if (length > MAX_NATURAL || !isWithin(region, offset, length)) continue;
+    store(vgpu, region, offset, length, bytes, entry + WriteMulti.ENTRY_DATA);
+    done++;
   }
   return done;
-}
-
-/** One store that is many of the device's, as one batch. */
-function storeLong(
-  vgpu: Vgpu,
-  region: number,
-  offset: number,
-  count: number,
-  bytes: Uint8Array,
-  at: number,
-): void {
-  vgpu.beginBatch();
-  try {
-    store(vgpu, region, offset, count, bytes, at);
-  } finally {
-    vgpu.endBatch();
-  }
 }
 
 function store(

@@ -4,8 +4,9 @@
  *
  * - A *surface* is an address and a pitch, the bytes from one row to the next, which may be negative. Rectangle and
  *   pitch come from a guest, so a blit may touch gigabytes: it is done in *slices*, and each has a bound.
- * - A slice is made of *chunks*: bytes of one row that lie in the scratch at once. What a chunk costs besides its bytes
- *   counts too, so a slice of rows with one pixel each takes no longer.
+ * - A slice is made of *chunks*: bytes of one row that are done at once. What a chunk costs besides its bytes counts
+ *   too, so a slice of rows with one pixel each takes no longer.
+ * - Rows between which there is no gap, neither in the source nor in the destination, are one long row.
  * - The raster operation says what becomes of pattern, source and destination. The pattern of a fill is its colour,
  *   and it has no source; a copy has no pattern. What there is not is 0.
  * - Addresses have 48 bits: below 0 and above the end it goes on at the other side, and no chunk lies across.
@@ -40,6 +41,15 @@ export interface BlitMemory {
    * @param bytes Them. The array is used again: not to be kept.
    */
   write(gma: number, bytes: Uint8Array): void;
+  /**
+   * Copies bytes: as {@linkcode read} and {@linkcode write} do, a piece at a time.
+   *
+   * @param from Address of the first. The last, too, is below 2^48.
+   * @param to Where it goes; the same.
+   * @param size How many there are.
+   * @param isBackward Whether the last piece goes first, because it may lie on the source of those before.
+   */
+  copy(from: number, to: number, size: number, isBackward: boolean): void;
 }
 
 /** Client of a command, bits 31:29. */
@@ -71,15 +81,17 @@ const ADDRESS_END = 2 ** 48;
 
 /** Where chunks end, from where rows begin: the size of the largest pixel, so no pixel of an aligned surface is torn. */
 const CHUNK_UNIT = 16;
-/** Size of the scratch: a row of a screen fits, and beside it the cost of a chunk is small. */
-const CHUNK_MAX = 16384;
+/** Size of the scratch, and the longest chunk that needs it: a row of a screen fits. */
+const SCRATCH_BYTES = 16384;
+/** The longest chunk of a copy that needs no scratch. */
+const COPY_MAX = 1 << 20;
 /** What a chunk costs besides its bytes, in bytes: to find the memory behind two or three addresses. */
-const CHUNK_COST = 256;
+const CHUNK_COST = 1024;
 
-/** An address in 48 bits. */
+/** An address in 48 bits, from one that is beyond the end or below 0 by less than there are. */
 function wrap(address: number): number {
-  const rest = address % ADDRESS_END;
-  return rest < 0 ? rest + ADDRESS_END : rest;
+  if (address < 0) return address + ADDRESS_END;
+  return address < ADDRESS_END ? address : address - ADDRESS_END;
 }
 
 /** How many bytes there are on from an address, or back from it, until the address space ends. */
@@ -121,6 +133,7 @@ function repeat(colour: number, pixel: number): number {
  * const memory = {
  *   read: (gma: number, out: Uint8Array) => out.set(bytes.subarray(gma, gma + out.length)),
  *   write: (gma: number, from: Uint8Array) => bytes.set(from, gma),
+ *   copy: (from: number, to: number, size: number) => void bytes.copyWithin(to, from, from + size),
  * };
  * const blitter = new Blitter();
  * const fill = [0x54300005, 0x03f00010, 0x00000001, 0x00010002, 0, 0, 0xaabbccdd]; // (1, 0) to (2, 1)
@@ -133,6 +146,8 @@ function repeat(colour: number, pixel: number): number {
  * ```
  */
 export class Blitter {
+  /** What the last slice has cost, bytes: those that were written, and for each chunk something more. */
+  spent = 0;
   readonly #operation = new RasterOperation();
   /** Rows that are not done, with the one under way. 0: no blit is. */
   #rows = 0;
@@ -145,9 +160,13 @@ export class Blitter {
   #source = 0;
   #sourceStep = 0;
 
+  /** Bytes at the start of the scratch that are the pattern, as it lies from an offset on; where nothing else is written. */
+  #patternBytes = 0;
+  #patternOffset = 0;
+
   /** The scratch: the source's bytes, which become the result, and the destination's. */
-  readonly #sourceLanes = new Int32Array(CHUNK_MAX / 4);
-  readonly #destinationLanes = new Int32Array(CHUNK_MAX / 4);
+  readonly #sourceLanes = new Int32Array(SCRATCH_BYTES / 4);
+  readonly #destinationLanes = new Int32Array(SCRATCH_BYTES / 4);
   /** As much of the scratch as the last chunk had. Rows are alike, so these are seldom made anew. */
   #sourceBytes = new Uint8Array(this.#sourceLanes.buffer);
   #destinationBytes = new Uint8Array(this.#destinationLanes.buffer);
@@ -189,7 +208,7 @@ export class Blitter {
    *
    * @param memory Where its surfaces lie.
    * @param maxBytes About how many bytes to write, at least 1; fewer where rows are short.
-   * @returns Whether it is done, as is none.
+   * @returns Whether it is done, as is none. {@linkcode spent} says what the slice has cost.
    *
    * @example A slice of a blit of 1 GiB
    * ```ts
@@ -197,17 +216,17 @@ export class Blitter {
    * import { Blitter } from "./blitter.ts";
    *
    * let written = 0;
-   * const memory = { read: () => {}, write: (_: number, bytes: Uint8Array) => void (written += bytes.length) };
+   * const write = (_: number, bytes: Uint8Array) => void (written += bytes.length);
    * const blitter = new Blitter();
    * blitter.begin(new Uint32Array([0x54300005, 0x03f07ffc, 0, 0x40004000, 0, 0, 0]), 7);
-   * assertEquals(blitter.run(memory, 32768), false);
-   * assertEquals(written, 32512); // the first of two chunks has cost 256 besides its bytes
+   * assertEquals(blitter.run({ read() {}, copy() {}, write }, 32768), false);
+   * assertEquals(written, 31744); // the first of two chunks has cost 1024 besides its bytes
    * ```
    */
   run(memory: BlitMemory, maxBytes: number): boolean {
-    for (let left = maxBytes; left > 0 && this.#rows > 0;) {
-      left -= this.#chunk(memory, left) + CHUNK_COST;
-    }
+    let left = maxBytes;
+    while (left > 0 && this.#rows > 0) left -= this.#chunk(memory, left) + CHUNK_COST;
+    this.spent = maxBytes - left;
     return this.#rows === 0;
   }
 
@@ -218,6 +237,8 @@ export class Blitter {
     const rop = (dw1 >>> 16) & 0x33; // there is no source: as if it were 0
     this.#operate(command, rop | (rop << 2), repeat(command[6]!, pixel), pixel);
     this.#aim(command, pixel);
+    this.#sourceStep = this.#destinationStep; // there is no source that could have gaps
+    this.#joinRows();
     return true;
   }
 
@@ -229,6 +250,7 @@ export class Blitter {
     this.#operate(command, rop | (rop << 4), 0, pixel);
     this.#aim(command, pixel);
     this.#aimSource(command, pixel);
+    this.#joinRows();
     return true;
   }
 
@@ -238,12 +260,14 @@ export class Blitter {
     this.#operation.set(ROP_SOURCE, 0, WRITES_ALL);
     this.#aim(command, pixel);
     this.#aimSource(command, pixel);
+    this.#joinRows();
     return true;
   }
 
   #operate(command: Uint32Array, rop: number, pattern: number, pixel: number): void {
     const writes = pixel === PIXEL_32 ? (command[0]! >>> 20) & 3 : WRITES_ALL;
     this.#operation.set(rop, pattern, writes);
+    this.#patternBytes = 0;
   }
 
   /** The destination. Where nothing is to be done the blit is done. */
@@ -275,30 +299,55 @@ export class Blitter {
     this.#sourceStep = -pitch;
   }
 
+  /** Makes one row of all, if there is no gap between any two. */
+  #joinRows(): void {
+    const step = this.#destinationStep;
+    if (this.#rows === 0 || Math.abs(step) !== this.#rowBytes || this.#sourceStep !== step) return;
+    if (step < 0) { // it begins where the last row does
+      this.#destination = wrap(this.#destination + (this.#rows - 1) * step);
+      this.#source = wrap(this.#source + (this.#rows - 1) * step);
+    }
+    this.#rowBytes *= this.#rows;
+    this.#rows = 1;
+  }
+
   /** Does some bytes of the row, and after its last turns to the next. Returns how many. */
   #chunk(memory: BlitMemory, limit: number): number {
-    const { readsSource, readsDestination } = this.#operation;
-    const distance = wrap(this.#destination - this.#source);
-    const isBackward = readsSource && distance > 0 && distance < this.#rowBytes;
+    const { readsSource, isCopy } = this.#operation;
+    const distance = readsSource ? wrap(this.#destination - this.#source) : 0;
+    const isBackward = distance > 0 && distance < this.#rowBytes;
     const left = this.#rowBytes - this.#done;
     const from = isBackward ? left : this.#done;
-    let size = Math.min(Math.max(limit - limit % CHUNK_UNIT, CHUNK_UNIT), CHUNK_MAX, left);
+    let size = Math.min(limit, isCopy ? COPY_MAX : SCRATCH_BYTES);
+    size = Math.min(Math.max(size & -CHUNK_UNIT, CHUNK_UNIT), left);
     size = Math.min(size, roomAt(wrap(this.#destination + from), isBackward));
     if (readsSource) size = Math.min(size, roomAt(wrap(this.#source + from), isBackward));
-    this.#view(size);
 
     const offset = isBackward ? left - size : this.#done;
+    const source = wrap(this.#source + offset);
     const destination = wrap(this.#destination + offset);
-    if (readsSource) memory.read(wrap(this.#source + offset), this.#sourceBytes);
-    if (readsDestination) memory.read(destination, this.#destinationBytes);
-    if (!this.#operation.isCopy) {
-      this.#operation.combine(this.#sourceLanes, this.#destinationLanes, size, offset);
-    }
-    memory.write(destination, this.#sourceBytes);
+    if (isCopy) memory.copy(source, destination, size, isBackward);
+    else this.#compute(memory, source, destination, size, offset);
 
     if (size < left) this.#done += size;
     else this.#nextRow();
     return size;
+  }
+
+  /** A chunk by way of the scratch. */
+  #compute(memory: BlitMemory, source: number, destination: number, size: number, offset: number): void {
+    const { readsSource, readsDestination } = this.#operation;
+    this.#view(size);
+    if (readsSource) memory.read(source, this.#sourceBytes);
+    if (readsDestination) memory.read(destination, this.#destinationBytes);
+    if (readsSource || readsDestination) {
+      this.#operation.combine(this.#sourceLanes, this.#destinationLanes, size, offset);
+    } else if (size > this.#patternBytes || (offset & 3) !== this.#patternOffset) {
+      this.#operation.combine(this.#sourceLanes, this.#destinationLanes, size, offset);
+      this.#patternBytes = size;
+      this.#patternOffset = offset & 3;
+    }
+    memory.write(destination, this.#sourceBytes);
   }
 
   #nextRow(): void {

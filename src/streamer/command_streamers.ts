@@ -16,6 +16,7 @@ import type { StreamerRegisters, TimestampClock } from "./data_commands.ts";
 import { type EngineInfo, ENGINES, RESET_ALL, RING } from "./engines.ts";
 import { Execlist } from "./execlist.ts";
 import { GgttSpace, GraphicsAccess, type HardwareGgtt, PpgttSpace } from "./graphics_access.ts";
+import type { StreamerWitness } from "./witness.ts";
 import type { StreamerCounters } from "./streamer_counters.ts";
 
 /** The fault registers (`guest.md` §9): what, and where. They hold the first fault until the guest clears it. */
@@ -48,8 +49,8 @@ export interface CommandStreamersParts {
   readonly counters: StreamerCounters;
   /** An engine lets events happen: bits of `ENGINE_EVENT`. */
   raise(engine: EngineInfo, events: number): void;
-  /** Looks at the page table of a context before it runs. */
-  witness(mm: PpgttMm, engine: EngineInfo): void;
+  /** Checks page tables and translations. Default: nobody. */
+  readonly witness?: StreamerWitness | undefined;
 }
 
 const COUNTED = {
@@ -77,10 +78,10 @@ export class CommandStreamers {
     const access = new GraphicsAccess(gtt, ram, counters);
     const global = new GgttSpace(gm, ggtt, ram);
     this.#execlists = ENGINES.map((info) => {
-      const ppgtt = new PpgttSpace(gtt, ram);
+      const ppgtt = new PpgttSpace(gtt, ram, parts.witness?.translated, info);
       const raise = (events: number) => parts.raise(info, events);
       const began = () => void counters[COUNTED[info.name]]++;
-      const witness = (mm: PpgttMm) => parts.witness(mm, info);
+      const witness = (mm: PpgttMm) => parts.witness?.began(mm, info);
       return new Execlist(
         { info, gtt, ggtt: global, ppgtt, access, registers, clock, counters, raise, began, witness },
         { fault: (gma, isGgtt) => this.#fault(info, gma, isGgtt) },

@@ -29,6 +29,8 @@ const VALUE = {
 const PAIR = 8;
 const PDPS = 4;
 const GPR_LANES = 32;
+/** Bytes of the page of registers up to the last value that matters. */
+const REGISTERS_BYTES = VALUE.gpr + PAIR * GPR_LANES;
 
 const HEAD_MASK = 0x1ffffc;
 const TAIL_MASK = 0x1ffff8;
@@ -54,6 +56,9 @@ export class ContextImage {
   readonly gpr: Uint32Array = new Uint32Array(GPR_LANES);
   readonly #ggtt: GgttSpace;
   readonly #access: GraphicsAccess;
+  /** The page of registers as it was read last: in one piece, because a page is found a hundred times slower than read. */
+  readonly #words = new Uint32Array(REGISTERS_BYTES / 4);
+  readonly #bytes = new Uint8Array(this.#words.buffer);
 
   /**
    * No context.
@@ -73,7 +78,7 @@ export class ContextImage {
    * @returns Bytes from the ring's start.
    */
   tailOf(context: number): number {
-    return this.#load(context, VALUE.ringTail) & TAIL_MASK;
+    return this.#access.read32(this.#ggtt, context + REGISTERS + VALUE.ringTail) & TAIL_MASK;
   }
 
   /**
@@ -85,19 +90,20 @@ export class ContextImage {
   load(context: number): boolean {
     const registers = context + REGISTERS;
     if (!this.#ggtt.isOwn(context, CONTEXT_BYTES) || this.#ggtt.resolve(registers) === NOWHERE) return false;
-    const control = this.#load(context, VALUE.ringControl);
-    this.head = this.#load(context, VALUE.ringHead) & HEAD_MASK;
-    this.start = (this.#load(context, VALUE.ringStart) & START_MASK) >>> 0;
+    this.#access.read(this.#ggtt, registers, this.#bytes);
+    const control = this.#valueAt(VALUE.ringControl);
+    this.head = this.#valueAt(VALUE.ringHead) & HEAD_MASK;
+    this.start = (this.#valueAt(VALUE.ringStart) & START_MASK) >>> 0;
     this.size = (control & RING_SIZE_MASK) + PAGE;
-    this.ticks = this.#load(context, VALUE.contextTimestamp);
+    this.ticks = this.#valueAt(VALUE.contextTimestamp);
     for (let pdp = 0; pdp < PDPS; pdp++) {
       const low = VALUE.pdp3 + 2 * PAIR * (PDPS - 1 - pdp);
-      this.roots[2 * pdp] = this.#load(context, low);
-      this.roots[2 * pdp + 1] = this.#load(context, low - PAIR);
+      this.roots[2 * pdp] = this.#valueAt(low);
+      this.roots[2 * pdp + 1] = this.#valueAt(low - PAIR);
     }
-    const isFresh = (this.#load(context, VALUE.contextControl) & RESTORE_INHIBIT) !== 0;
+    const isFresh = (this.#valueAt(VALUE.contextControl) & RESTORE_INHIBIT) !== 0;
     for (let lane = 0; lane < GPR_LANES; lane++) {
-      this.gpr[lane] = isFresh ? 0 : this.#load(context, VALUE.gpr + PAIR * lane);
+      this.gpr[lane] = isFresh ? 0 : this.#valueAt(VALUE.gpr + PAIR * lane);
     }
     return (control & RING_VALID) !== 0 && this.head < this.size && this.#ggtt.isOwn(this.start, this.size);
   }
@@ -112,17 +118,21 @@ export class ContextImage {
     const registers = context + REGISTERS;
     this.#access.write32(this.#ggtt, registers + VALUE.ringHead, head);
     this.#access.write32(this.#ggtt, registers + VALUE.contextTimestamp, this.ticks);
-    const control = this.#load(context, VALUE.contextControl);
+    this.#access.read(this.#ggtt, registers, this.#bytes);
+    const control = this.#valueAt(VALUE.contextControl);
     if ((control & RESTORE_INHIBIT) !== 0) {
       // It has run: what is saved here is restored from now on.
       this.#access.write32(this.#ggtt, registers + VALUE.contextControl, control & ~RESTORE_INHIBIT);
     }
     for (let lane = 0; lane < GPR_LANES; lane++) {
-      this.#access.write32(this.#ggtt, registers + VALUE.gpr + PAIR * lane, this.gpr[lane]!);
+      const value = VALUE.gpr + PAIR * lane;
+      if (this.#valueAt(value) === this.gpr[lane]) continue;
+      this.#access.write32(this.#ggtt, registers + value, this.gpr[lane]!);
     }
   }
 
-  #load(context: number, value: number): number {
-    return this.#access.read32(this.#ggtt, context + REGISTERS + value);
+  /** A value of the page of registers as it was read last. */
+  #valueAt(offset: number): number {
+    return this.#words[offset / 4]!;
   }
 }

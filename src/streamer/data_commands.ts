@@ -36,6 +36,8 @@ const [QWORD_DATA, PREDICATED, DESTINATION_GGTT] = [1 << 21, 1 << 21, 1 << 21] a
 const POST_SYNC_SHIFT = 14;
 const POST_SYNC = { none: 0, immediate: 1, depthCount: 2, timestamp: 3 } as const;
 const NOTIFY = 1 << 8;
+/** Translations are forgotten, before anything is written. */
+const TLB_INVALIDATE = 1 << 18;
 /** What is stored goes into a status page. */
 const STORE_INDEX = 1 << 21;
 const PIPE_CONTROL_GGTT = 1 << 24;
@@ -324,6 +326,7 @@ export class DataCommands {
   pipeControl(length: number): void {
     if (length < 6) return;
     const flags = this.#stream.dword(1);
+    if ((flags & TLB_INVALIDATE) !== 0) this.#parts.gtt.invalidate();
     const operation = (flags >>> POST_SYNC_SHIFT) & 3;
     if ((flags & PIPE_CONTROL_REGISTER) !== 0) {
       if (operation === POST_SYNC.immediate) {
@@ -343,6 +346,7 @@ export class DataCommands {
    * @param length Its dwords.
    */
   flush(dword: number, length: number): void {
+    if ((dword & TLB_INVALIDATE) !== 0) this.#parts.gtt.invalidate();
     const operation = (dword >>> POST_SYNC_SHIFT) & 3;
     if ((operation === POST_SYNC.immediate || operation === POST_SYNC.timestamp) && length >= 4) {
       const isGgtt = (this.#stream.dword(1) & FLUSH_GGTT) !== 0;

@@ -19,6 +19,7 @@
  * @module
  */
 
+import { pageTableWork } from "../gtt/counters.ts";
 import { OK } from "../gtt/errno.ts";
 import type { PpgttMm } from "../gtt/mm.ts";
 import { ContextImage } from "./context_image.ts";
@@ -181,18 +182,20 @@ export class Execlist {
    * @returns What of it is left; below 0 if page tables took more.
    */
   run(budget: number): number {
+    const { counters } = this.#parts.gtt;
     let left = budget;
     while (left > 0 && this.isRunnable) {
       if (this.#due !== null) {
-        const { counters } = this.#parts.gtt;
-        const before = counters.compared + counters.tablesBuilt;
+        const before = pageTableWork(counters);
         const canRun = this.#prepare(this.#element!);
-        left -= BEGIN_COST + counters.compared + counters.tablesBuilt - before;
+        left -= BEGIN_COST + pageTableWork(counters) - before;
         if (!canRun || left <= 0) return left;
       }
       left = this.#streamer.run(left);
       if (this.#streamer.state !== "idle") break;
-      this.#end();
+      const before = pageTableWork(counters);
+      this.#end(); // which may let a whole tree go
+      left -= pageTableWork(counters) - before;
     }
     return left;
   }
@@ -291,14 +294,16 @@ export class Execlist {
     if (isGoingOn) {
       this.#releaseOne(element);
       // New commands may use what has been mapped meanwhile.
-      if (this.#mm === null || this.#parts.gtt.refreshWorkload(this.#mm) !== OK) return this.#refuse();
+      if (this.#mm === null || this.#parts.gtt.refreshWorkload(this.#mm, "on use") !== OK) {
+        return this.#refuse();
+      }
       this.#parts.witness(this.#mm);
       this.#streamer.extend(element.tail % this.#image.size);
       this.#parts.registers.set(this.#base + RING.TAIL, element.tail);
       return true;
     }
     if (!this.#image.load(element.context)) return this.#refuse();
-    const begun = this.#parts.gtt.beginWorkload(element.level, this.#image.roots);
+    const begun = this.#parts.gtt.beginWorkload(element.level, this.#image.roots, "on use");
     if (typeof begun === "number") return this.#refuse();
     this.#releaseOne(element);
     this.#mm = this.#parts.ppgtt.mm = begun.mm;
@@ -376,7 +381,7 @@ export class Execlist {
 
   #showStatus(): void {
     const { registers } = this.#parts;
-    const [, second = null] = this.#running ?? [];
+    const second = this.#running === null ? null : this.#running[1];
     const status = (this.#running === null ? 0 : STATUS.slotValid | STATUS.slotActive) |
       (second === null ? 0 : STATUS.secondSlotValid) | (this.#waiting === null ? 0 : STATUS.queueFull);
     registers.set(this.#base + RING.EXECLIST_STATUS, status);

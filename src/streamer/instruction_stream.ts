@@ -19,6 +19,8 @@ import {
 } from "./graphics_access.ts";
 
 const PAGE_SIZE = 4096;
+/** An address within its page: exact for whole numbers up to 2^53, and many times faster than a remainder of them. */
+const IN_PAGE = PAGE_SIZE - 1;
 const LANE = 2 ** 32;
 /** Bits of an address above its low lane. */
 const HIGH_BITS = 0xffff;
@@ -115,10 +117,10 @@ export class InstructionStream {
    */
   dword(index: number): number {
     if (this.level === 0) {
-      const gma = this.#ringStart + (this.head + 4 * index) % this.#ringSize;
-      return this.#access.read32(this.#ggtt, gma);
+      const at = within(this.head + 4 * index, this.#ringSize);
+      return this.#access.read32(this.#ggtt, this.#ringStart + at);
     }
-    return this.#access.read32(this.space, (this.#ip + 4 * index) % GMA_LIMIT);
+    return this.#access.read32(this.space, within(this.#ip + 4 * index, GMA_LIMIT));
   }
 
   /**
@@ -152,7 +154,7 @@ export class InstructionStream {
    * @returns Whether it can; if not, a fault is noted.
    */
   isMapped(length: number): boolean {
-    const offset = this.address % PAGE_SIZE;
+    const offset = this.address & IN_PAGE;
     for (let index = (PAGE_SIZE - offset) / 4; index < length; index += PAGE_SIZE / 4) {
       this.dword(index);
       if (this.#access.faultAddress !== NOWHERE) return false;
@@ -166,8 +168,8 @@ export class InstructionStream {
    * @param length Dwords.
    */
   skip(length: number): void {
-    if (this.level === 0) this.head = (this.head + 4 * length) % this.#ringSize;
-    else this.#ip = (this.#ip + 4 * length) % GMA_LIMIT;
+    if (this.level === 0) this.head = within(this.head + 4 * length, this.#ringSize);
+    else this.#ip = within(this.#ip + 4 * length, GMA_LIMIT);
   }
 
   /**
@@ -213,4 +215,9 @@ export class InstructionStream {
     this.space = this.#ggtt;
     this.isPrivileged = true;
   }
+}
+
+/** A place in a circle, from one that is beyond its end by less than its size: no command is longer than its ring. */
+function within(at: number, size: number): number {
+  return at < size ? at : at - size;
 }

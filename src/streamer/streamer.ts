@@ -9,6 +9,7 @@
  * @module
  */
 
+import { pageTableWork } from "../gtt/counters.ts";
 import { type BlitMemory, Blitter } from "./blitter.ts";
 import { CLIENT, commandLength, MI, PIPE_CONTROL, shortestLength } from "./commands.ts";
 import { DataCommands, type StreamerParts } from "./data_commands.ts";
@@ -38,8 +39,8 @@ export interface StreamerFaults {
   fault(gma: number, isGgtt: boolean): void;
 }
 
-/** Bytes of a blit that cost as much as a command. */
-const BLIT_BYTES_PER_COMMAND = 64;
+/** Bytes of a blit that cost as much as a command: no more time than that takes, whatever they are and the memory. */
+const BLIT_BYTES_PER_COMMAND = 1024;
 /** The longest command of the blitter that is looked at, dwords. */
 const MAX_BLIT_COMMAND = 16;
 /** So many jumps without anything that anybody could see are waiting. */
@@ -117,6 +118,7 @@ export class Streamer {
     this.#blitMemory = {
       read: (gma, out) => access.read(ppgtt, gma, out),
       write: (gma, bytes) => access.write(ppgtt, gma, bytes),
+      copy: (from, to, size, isBackward) => access.copy(ppgtt, from, to, size, isBackward),
     };
   }
 
@@ -184,14 +186,15 @@ export class Streamer {
     this.#budget = budget;
     this.state = "running";
     const { counters } = this.#parts.gtt;
-    let built = counters.tablesBuilt;
+    let before = pageTableWork(counters);
     while (this.state === "running" && this.#budget > 0) {
       if (this.#isBlitting) this.#goOnBlitting();
       else if (this.#stream.isAtEnd) this.state = "idle";
       else this.#step();
-      // A store to a table page that traps may have built whole trees.
-      this.#budget -= counters.tablesBuilt - built;
-      built = counters.tablesBuilt;
+      // A store to a table page that traps may have built whole trees; a walk looks at tables, and builds others.
+      const looked = pageTableWork(counters);
+      this.#budget -= looked - before;
+      before = looked;
     }
     if (data.effects > 0) this.#jumps = 0;
     this.isSpinning = this.state === "running" && this.#jumps >= SPIN_JUMPS;
@@ -384,8 +387,7 @@ export class Streamer {
     const isDone = this.#blitter.run(this.#blitMemory, this.#budget * BLIT_BYTES_PER_COMMAND);
     if (access.faultAddress !== NOWHERE) this.#noteFault();
     this.#isBlitting = !isDone;
-    // What it has written is not told: a blit that is done may have cost little, one that is not cost all.
-    this.#budget -= isDone ? Math.min(this.#budget, BLIT_BYTES_PER_COMMAND) : this.#budget;
+    this.#budget -= Math.ceil(this.#blitter.spent / BLIT_BYTES_PER_COMMAND);
   }
 
   /** A command that is none: the guest is told, and the engine stays where it is. */

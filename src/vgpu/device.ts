@@ -6,13 +6,15 @@
 
 import { GraphicsMemory, type GraphicsMemoryLayout } from "../gtt/address.ts";
 import { GvtGtt, type GvtOptions } from "../gtt/gvt_gtt.ts";
+import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import type { GttHost } from "../gtt/host.ts";
 import { PAGE_SIZE } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
 import { RamMap, type RamRegion, type RamRegionOptions } from "../memory/ram_map.ts";
 import { FaultInjection } from "./fault_injection.ts";
+import type { StreamerWitness } from "../streamer/witness.ts";
 import type { InterruptSink } from "./interrupts.ts";
-import { Vgpu, type Witness } from "./vgpu.ts";
+import { Vgpu } from "./vgpu.ts";
 import { type ProtectListener, VgpuHost } from "./vgpu_host.ts";
 import { graphicsMemory, type VgpuConfig, vgpuConfig, type VgpuOptions } from "./vgpu_options.ts";
 
@@ -29,8 +31,8 @@ export interface DeviceOptions extends VgpuOptions, GvtOptions {
   readonly interrupts?: InterruptSink;
   /** The time, milliseconds, never going back. Default `performance.now`. */
   readonly clock?: () => number;
-  /** Looks at each page table before a workload runs through it. Default: nobody. */
-  readonly witness?: Witness;
+  /** Checks page tables and translations while engines use them. Default: nobody. */
+  readonly witness?: ((gtt: VgpuGtt) => StreamerWitness) | undefined;
   /** Whether faults can be injected. Default false. */
   readonly faults?: boolean;
   /** Another layout of graphics memory than that of the options. */

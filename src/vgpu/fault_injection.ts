@@ -8,6 +8,7 @@
 import { EFAULT, EINVAL } from "../gtt/errno.ts";
 import { type GttHost, type HostPage, INVALID_MFN } from "../gtt/host.ts";
 import { PAGE_SIZE } from "../gtt/entry.ts";
+import type { PageCopy } from "../gtt/page_copy.ts";
 
 /**
  * Faults that belong to guest frames: the frame is not valid, has no host frame, cannot be read, protected,
@@ -131,6 +132,17 @@ export class FaultInjection implements GttHost {
    */
   readPage(gfn: number, out: Uint32Array): number {
     return this.#frames.read.has(gfn) ? EFAULT : this.#host.readPage(gfn, out);
+  }
+
+  /**
+   * Knows nothing of frames with the fault `read`; else as the host that is wrapped.
+   *
+   * @param gfn Guest frame number.
+   * @param copy What to compare the page with.
+   * @returns Whether the page is known to hold the same.
+   */
+  holdsPage(gfn: number, copy: PageCopy): boolean {
+    return !this.#frames.read.has(gfn) && this.#host.holdsPage(gfn, copy);
   }
 
   /**

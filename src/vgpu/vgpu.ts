@@ -13,11 +13,11 @@ import { EINVAL, OK } from "../gtt/errno.ts";
 import type { GttHost } from "../gtt/host.ts";
 import type { GvtGtt } from "../gtt/gvt_gtt.ts";
 import { VgpuGtt } from "../gtt/vgpu_gtt.ts";
-import type { PpgttMm } from "../gtt/mm.ts";
 import type { RamMap } from "../memory/ram_map.ts";
 import { CommandStreamers } from "../streamer/command_streamers.ts";
 import { type EngineInfo, RING } from "../streamer/engines.ts";
 import { StreamerCounters } from "../streamer/streamer_counters.ts";
+import type { StreamerWitness } from "../streamer/witness.ts";
 import { Aperture } from "./aperture.ts";
 import { Bar0 } from "./bar0.ts";
 import { CommandRegisters, EngineRegisters } from "./engine_registers.ts";
@@ -62,14 +62,6 @@ const ENGINE_BANKS = [
   INTERRUPT_BANKS.gt3,
 ] as const;
 
-/**
- * Looks at a page table before a workload runs through it.
- *
- * @param mm The address space, pinned and in sync.
- * @param engine The engine that will run it.
- */
-export type Witness = (mm: PpgttMm, engine: EngineInfo) => void;
-
 /** Nobody to interrupt. */
 const DEAF: InterruptSink = { msi() {}, intx() {} };
 
@@ -91,8 +83,8 @@ export interface VgpuParts {
   readonly interrupts?: InterruptSink;
   /** The time, milliseconds, never going back. Default `performance.now`. */
   readonly clock?: () => number;
-  /** Looks at each page table before a workload runs through it. Default: nobody. */
-  readonly witness?: Witness;
+  /** Checks page tables and translations while engines use them. Default: nobody. */
+  readonly witness?: ((gtt: VgpuGtt) => StreamerWitness) | undefined;
 }
 
 /**
@@ -127,7 +119,6 @@ export class Vgpu {
   /** Region 0. */
   readonly bar0: Bar0;
   readonly #aperture: Aperture;
-  readonly #tlb: Tlb;
   readonly #streamers: CommandStreamers;
   readonly #engineRegisters: EngineRegisters;
   readonly #platform: PlatformRegisters;
@@ -139,15 +130,14 @@ export class Vgpu {
    */
   constructor(parts: VgpuParts) {
     const { config, gvt, host, gm, ggtt, ram, interrupts = DEAF } = parts;
-    const { clock = () => performance.now(), witness = () => {} } = parts;
+    const { clock = () => performance.now(), witness } = parts;
     const { counters } = this;
     this.config = config;
     this.gtt = new VgpuGtt(gvt, host, gm);
     this.pci = new PciConfig(config.deviceId);
-    this.#tlb = new Tlb(this.gtt, counters);
     this.registers = new RegisterFile(REGISTERS, {
       interrupts: { written: () => this.interrupts.update() },
-      tlb: this.#tlb,
+      tlb: new Tlb(this.gtt, counters),
       engines: {
         written: (offset, value) => this.#engineRegisters.written(offset, value),
         live: (offset) => this.#engineRegisters.live(offset),
@@ -165,7 +155,7 @@ export class Vgpu {
       clock: timestamp,
       counters: this.streamerCounters,
       raise: (engine, events) => this.#raise(engine, events),
-      witness,
+      witness: witness?.(this.gtt),
     });
     this.#engineRegisters = new EngineRegisters(
       this.registers,
@@ -265,38 +255,6 @@ export class Vgpu {
       this.interrupts.update();
     }
     return OK;
-  }
-
-  /**
-   * Many stores begin that came as one: TLB invalidations among them are done once, in {@linkcode endBatch}, instead
-   * of each at once (`tlb.ts`). Everything else acts at once as ever. A batch must be ended whatever happens in it,
-   * and before anybody looks at translations; batches do not nest.
-   *
-   * @example
-   * ```ts
-   * import { assertEquals } from "@std/assert";
-   * import { createDevice, TLB_INVALIDATE } from "../../mod.ts";
-   *
-   * using device = createDevice({ tracking: "untracked" });
-   * device.mapRam({ gpa: 0, size: 0x10000 });
-   * const { vgpu } = device;
-   * vgpu.gtt.createMm(4, Uint32Array.of(0x1000, 0, 0, 0, 0, 0, 0, 0)); // one table, compared when it was made
-   * vgpu.beginBatch();
-   * try {
-   *   for (let i = 0; i < 1000; i++) vgpu.write(0, TLB_INVALIDATE, 4, 1, 0);
-   * } finally {
-   *   vgpu.endBatch();
-   * }
-   * assertEquals([vgpu.counters.tlbInvalidations, vgpu.gtt.counters.compared], [1000, 2]);
-   * ```
-   */
-  beginBatch(): void {
-    this.#tlb.beginBatch();
-  }
-
-  /** The stores since {@linkcode beginBatch} were all: what they left due is done. */
-  endBatch(): void {
-    this.#tlb.endBatch();
   }
 
   /**

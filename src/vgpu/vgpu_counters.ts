@@ -24,8 +24,6 @@ export class VgpuCounters {
   intxEdges = 0;
   /** Writes to a TLB invalidation register. */
   tlbInvalidations = 0;
-  /** TLB invalidations after which some page table still could not be followed. */
-  badTlbInvalidations = 0;
   /** Resets of the device. */
   deviceResets = 0;
   /** Notifications by which the guest announced a page table or took it back. */

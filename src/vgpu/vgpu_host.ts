@@ -7,6 +7,7 @@
 
 import { EFAULT, EINVAL, OK } from "../gtt/errno.ts";
 import type { GttHost, HostPage } from "../gtt/host.ts";
+import type { PageCopy } from "../gtt/page_copy.ts";
 import type { RamMap } from "../memory/ram_map.ts";
 import { HostGgtt } from "./host_ggtt.ts";
 import { HostPages } from "./host_pages.ts";
@@ -87,6 +88,17 @@ export class VgpuHost implements GttHost {
    */
   readPage(gfn: number, out: Uint32Array): number {
     return this.#ram.readPage(gfn, out) ? OK : EFAULT;
+  }
+
+  /**
+   * Whether a page of guest RAM is known to hold what a copy does (`engine.md` §16.1).
+   *
+   * @param gfn Guest frame number.
+   * @param copy What to compare it with.
+   * @returns Whether it does; `false` also if that cannot be said cheaply.
+   */
+  holdsPage(gfn: number, copy: PageCopy): boolean {
+    return this.#ram.holdsPage(gfn, copy);
   }
 
   /**

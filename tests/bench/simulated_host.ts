@@ -49,6 +49,10 @@ export class SimulatedHost implements GttHost {
     return OK;
   }
 
+  holdsPage(): boolean {
+    return false;
+  }
+
   isValidGfn(gfn: number): boolean {
     return gfn < this.#frames;
   }

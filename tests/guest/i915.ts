@@ -123,7 +123,7 @@ export class I915 implements AsyncDisposable {
     );
   }
 
-  /** The device compared submissions with the guest's memory, and no shadow was wrong. */
+  /** The device compared translations with the guest's own tables, and none was wrong. */
   async assertVerified(): Promise<void> {
     const { verifiedSubmissions, verifyMismatches } = await this.vgpu.stats();
     assert(verifiedSubmissions! > 0, `verified submissions: ${verifiedSubmissions}`);

@@ -1,8 +1,6 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import type { Client } from "../../protocol/client.ts";
 import { loadLibc } from "../../src/platform/libc.ts";
-import { guestMethods } from "../../src/server/guest_methods.ts";
-import { ServedDevice } from "../../src/server/served_device.ts";
 import { Attached } from "./attached.ts";
 import { announceTree4, GMA4, le64, PAGE, ROOTS4, tablePage, TREE4 } from "./guest_pages.ts";
 
@@ -54,54 +52,24 @@ Deno.test("a VMM that cannot trap stores is asked for none, and its guest's tabl
   device.assertSound();
 });
 
-Deno.test("many TLB invalidations in one call cost one look at the guest's tables", async () => {
+Deno.test("TLB invalidations cost no look, a translation looks at the tables on its way, once", async () => {
   const { device, path } = await attach();
   await using _device = device;
   const { vmm } = device;
   for (const [gfn, page] of Object.entries(TREE4)) guestWrites(path, Number(gfn) * PAGE, page);
   const mm = await vmm.call("mm_create", 4, [...ROOTS4]);
-  const [compared, invalidated] = [
-    await device.counter("compared"),
-    await device.counter("tlbInvalidations"),
-  ];
+  const compared = await device.counter("compared");
   guestWrites(path, 0x13 * PAGE + 4 * 8, le64(0x70003));
 
   await vmm.call("mmio_write_many", 0, Array.from({ length: 2000 }, () => [TLB_INVALIDATE, 4, 1] as const));
+  assertEquals([await device.counter("compared"), await device.counter("tlbInvalidations")], [
+    compared,
+    2000,
+  ]);
 
-  assertEquals(await translation(vmm, mm, GMA4), ["0x100070", true]);
+  for (let i = 0; i < 3; i++) assertEquals(await translation(vmm, mm, GMA4), ["0x100070", true]);
   assertEquals(await device.counter("compared") - compared, Object.keys(TREE4).length);
-  assertEquals(await device.counter("tlbInvalidations") - invalidated, 2000);
   device.assertSound();
-});
-
-Deno.test("a bug among many stores of a call leaves no TLB invalidation undone, nor the next ones", () => {
-  const served = new ServedDevice({}, false);
-  served.attach({
-    id: 1,
-    tracking: "untracked",
-    failedNotifications: 0,
-    isBehind: false,
-    protect() {},
-    trackedWrite() {},
-    msi() {},
-    intx() {},
-  });
-  using device = served.device;
-  const { vgpu } = device;
-  device.mapRam({ gpa: 0, size: 0x80000 });
-  for (const [gfn, page] of Object.entries(TREE4)) device.ram.write(Number(gfn) * PAGE, page);
-  vgpu.gtt.createMm(4, new Uint32Array(le64(...ROOTS4).buffer));
-  const before = vgpu.gtt.counters.compared;
-  const write = vgpu.bar0.write.bind(vgpu.bar0);
-  vgpu.bar0.write = (offset, size, lo, hi) => {
-    if (offset === 0x2030) throw new Error("a bug");
-    write(offset, size, lo, hi);
-  };
-  const stores = [[TLB_INVALIDATE, 4, 1], [0x2030, 4, 1], [TLB_INVALIDATE, 4, 1]] as const;
-  assertThrows(() => guestMethods(served).mmio_write_many(0, stores), Error, "a bug");
-  assertEquals(vgpu.gtt.counters.compared, before + 4);
-  vgpu.write(0, TLB_INVALIDATE, 4, 1, 0);
-  assertEquals(vgpu.gtt.counters.compared, before + 8);
 });
 
 Deno.test("a page recycled at another level is followed without a trap", async () => {

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { connect } from "../../protocol/connect.ts";
+import { RamMap } from "../../src/memory/ram_map.ts";
 import { le32, PAGE } from "../scenarios/guest_pages.ts";
 import { DeviceProcess, TempFolder } from "../scenarios/process.ts";
 import { address, ARB_CHECK, END, GGTT, NOOP, spinner, start, store, WAIT, wait } from "./commands.ts";
@@ -92,9 +93,11 @@ async function assertBounded(guest: Guest, engine: EngineName, batch: number): P
   await guest.write(engine, "mode", 0x0100_0100);
   await guest.startRing(engine, start(batch));
   let accesses = 0;
-  const [read, write] = [ram.read.bind(ram), ram.write.bind(ram)];
-  ram.read = (gpa, out) => (accesses++, read(gpa, out));
-  ram.write = (gpa, bytes) => (accesses++, write(gpa, bytes));
+  const { read, write, readDword, copy } = RamMap.prototype;
+  ram.read = (gpa, out) => (accesses++, read.call(ram, gpa, out));
+  ram.write = (gpa, bytes) => (accesses++, write.call(ram, gpa, bytes));
+  ram.readDword = (gpa) => (accesses++, readDword.call(ram, gpa));
+  ram.copy = (from, to, length) => (accesses += 2, copy.call(ram, from, to, length));
   vgpu.write(0, ENGINES[engine].base + REGISTER.mode, 4, 0x0100_0000, 0);
   for (let turn = 0; turn < 2; turn++) {
     accesses = 0;
@@ -114,6 +117,11 @@ for (
     ["loads of registers", "vcs0", () => [0x1100_00ff, ...zeroes(256)]],
     ["arithmetic", "vecs0", () => [0x0d00_00ff, ...zeroes(256)]],
     ["blits of a gigabyte", "bcs0", () => [0x5430_0005, 0x03f0_0000, 0, 0x7fff_7fff, SURFACE, 0, 0]],
+    [
+      "copies of a gigabyte",
+      "bcs0",
+      () => [0x54f0_0008, 0x03cc_0000, 0, 0x7fff_7fff, SURFACE, 0, 0, 0, SURFACE + 0x123, 0],
+    ],
     ["blits of single pixels", "bcs0", () => [0x5430_0005, 0x03f0_0000, 0, 0x7fff_0001, SURFACE, 0, 0]],
     ["empty blits", "bcs0", () => [0x5430_0005, 0x03f0_0000, 0, 0, SURFACE, 0, 0]],
   ] as const

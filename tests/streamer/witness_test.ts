@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { PTE, type ShadowTable, type TreeSync } from "../../mod.ts";
 import { le64, PAGE } from "../scenarios/guest_pages.ts";
 import { END, spinner, start, store } from "./commands.ts";
 import { Guest } from "./guest.ts";
@@ -101,7 +102,55 @@ Deno.test("the same store is no mistake where nobody has to trap it", async () =
   guest.device.service.served.device.ram.write(await guest.table.entryOf(GMA), le64(other + 3));
   await guest.runBatch("rcs0", store(GMA, 2));
   assertEquals([lines, await guest.words(page, 1), await guest.words(other, 1)], [[], [1], [2]]);
-  assert(await guest.device.counter("verifiedEntries") > 512);
+  assert(await guest.device.counter("verifiedTranslations") > 4);
+});
+
+/** What the witness says of a guest that nobody traps, after a fault of the device's own was made up. */
+async function findsUntracked(
+  fault: (trees: TreeSync, table: ShadowTable, guest: Guest) => unknown,
+  expected: string,
+): Promise<void> {
+  const [guest, lines] = await witnessed("untracked");
+  await using _ = guest;
+  const { trees, tables } = guest.device.engine.parts;
+  const table = tables.find(await guest.table.directoryOf(GMA, 1) / PAGE, PTE)!;
+  await fault(trees!, table, guest);
+  await guest.runBatch("rcs0", store(GMA, 2));
+  guest.expectedMismatches = guest.device.service.served.witnessed.verifyMismatches;
+  assert(guest.expectedMismatches >= 1);
+  assertStringIncludes(lines.join("\n"), expected);
+}
+
+Deno.test("the witness finds a shadow that says something else than what was seen", async () => {
+  await findsUntracked(
+    (_, table) => table.lanes[2 * (Math.floor(GMA / PAGE) % 512)]! ^= 0x1000,
+    `0x11234567000 leads to gfn 0x`,
+  );
+});
+
+Deno.test("the witness finds a table that nobody looked at again", async () => {
+  const change = async (trees: TreeSync, table: ShadowTable, guest: Guest) => {
+    const look = trees.look.bind(trees);
+    trees.look = (each) => each === table ? undefined : look(each);
+    await guest.table.map(GMA, guest.page());
+  };
+  await findsUntracked(
+    change,
+    `${PATH.replace(" 0 ", " ")}: the table was not compared since the last invalidation`,
+  );
+});
+
+Deno.test("the witness finds a context that begins without an invalidation", async () => {
+  await findsUntracked((trees) => trees.invalidate = () => {}, "it began without an invalidation");
+});
+
+Deno.test("the witness finds a comparison that misses a change", async () => {
+  const change = async (_trees: TreeSync, table: ShadowTable, guest: Guest) => {
+    const { host } = guest.device.service.served.device;
+    host.holdsPage = (gfn, _copy) => gfn === table.gfn;
+    await guest.table.map(GMA, guest.page());
+  };
+  await findsUntracked(change, "again and again");
 });
 
 Deno.test("a device that is not asked to verify counts nothing", async () => {

@@ -39,6 +39,62 @@ testKinds("read() gives what write() wrote, at any alignment", KINDS, (kind) => 
   assertEquals(out.subarray(0, 2), new Uint8Array([0, 1]));
 });
 
+testKinds("readDword() gives the four bytes, and -1 where there are none", KINDS, (kind) => {
+  using guest = new Guest(kind);
+  guest.map(HIGH, 2 * PAGE);
+  guest.ram.write(HIGH + PAGE - 4, new Uint8Array([1, 2, 3, 0xff, 5]));
+
+  assertEquals([HIGH + PAGE - 4, HIGH + PAGE].map((gpa) => guest.ram.readDword(gpa)), [0xff030201, 5]);
+  assertEquals([HIGH - 4, HIGH + 2 * PAGE].map((gpa) => guest.ram.readDword(gpa)), [-1, -1]);
+});
+
+testKinds("copy() copies within memory of this process, as if all had been read before", KINDS, (kind) => {
+  using guest = new Guest(kind);
+  guest.map(0, 2 * PAGE);
+  guest.map(2 * PAGE, 2 * PAGE);
+  guest.ram.write(0, counting(4 * PAGE));
+  const isCopied = kind.expected !== "file";
+  const expected = counting(4 * PAGE);
+  const out = new Uint8Array(4 * PAGE);
+
+  assertEquals(guest.ram.copy(3, 10, PAGE), isCopied); // on itself
+  if (isCopied) expected.copyWithin(10, 3, 3 + PAGE);
+  assertEquals(guest.ram.copy(5, 2 * PAGE + 7, PAGE), isCopied); // to the other region
+  if (isCopied) expected.copyWithin(2 * PAGE + 7, 5, 5 + PAGE);
+
+  guest.ram.read(0, out);
+  assertEquals(out, expected);
+});
+
+testKinds(
+  "copy() refuses what is not within one region, or read-only, and changes nothing",
+  KINDS,
+  (kind) => {
+    using guest = new Guest(kind);
+    guest.map(0, PAGE);
+    guest.map(PAGE, PAGE);
+    guest.map(3 * PAGE, PAGE, { readonly: true });
+    guest.ram.write(0, counting(2 * PAGE));
+    const out = new Uint8Array(2 * PAGE);
+    for (
+      const [from, to] of [
+        [PAGE - 4, 0], // ends in another region
+        [0, PAGE - 4],
+        [2 * PAGE - 4, 0], // ends in none
+        [0, 2 * PAGE - 4],
+        [2 * PAGE, 0], // is in none
+        [0, 2 * PAGE],
+        [0, 3 * PAGE], // read-only
+      ] as const
+    ) {
+      assertEquals(guest.ram.copy(from, to, 8), false, `${from} to ${to}`);
+    }
+
+    guest.ram.read(0, out);
+    assertEquals(out, counting(2 * PAGE));
+  },
+);
+
 testKinds("readEntry() gives the lanes of the eight bytes, low lane first", KINDS, (kind) => {
   using guest = new Guest(kind);
   guest.map(HIGH, 2 * PAGE);

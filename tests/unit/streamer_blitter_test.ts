@@ -89,6 +89,18 @@ class Memory implements BlitMemory {
     bytes.forEach((byte, i) => this.bytes.set(gma + i, byte));
   }
 
+  /** In pieces that are as long as no page, so that their order matters. */
+  copy(from: number, to: number, size: number, isBackward: boolean): void {
+    for (let left = size; left > 0;) {
+      const count = Math.min(left, 7);
+      const at = isBackward ? left - count : size - left;
+      const bytes = Uint8Array.from(this.slice(from + at, count));
+      this.#check(from + at, bytes);
+      this.write(to + at, bytes);
+      left -= count;
+    }
+  }
+
   at(gma: number): number {
     return this.bytes.get(gma) ?? pristine(gma);
   }
@@ -117,6 +129,11 @@ class Sink implements BlitMemory {
   write(_gma: number, bytes: Uint8Array): void {
     this.calls++;
     this.written += bytes.length;
+  }
+
+  copy(_from: number, _to: number, size: number): void {
+    this.calls++;
+    this.written += size;
   }
 }
 
@@ -198,23 +215,35 @@ function randomBlit(random: Random, kinds: readonly Blit["kind"][] = ["fill", "c
   };
 }
 
+/** The same without gaps between its rows. */
+function joined(blit: Blit, random: Random): Blit {
+  const pitch = random.pick([1, -1]) * rowBytes(blit);
+  return { ...blit, pitch, sourcePitch: random.pick([1, 1, 1, -1]) * pitch };
+}
+
 /** A copy whose rows do not overlap each other, with its source near. */
 function randomMove(random: Random): Blit {
   const blit = randomBlit(random, ["copy", "fast copy"]);
-  const pitch = random.pick([1, -1]) * (640 + random.below(16));
+  const isJoined = random.chance(0.3);
+  const pitch = random.pick([1, -1]) * (isJoined ? rowBytes(blit) : 640 + random.below(16));
   const source = blit.destination + random.pick([0, 0, random.below(1400) - 700, random.below(9) - 4]);
   return { ...blit, pitch, sourcePitch: pitch, source: (source + ADDRESS_END) % ADDRESS_END };
 }
 
+function rowBytes(blit: Blit): number {
+  return (blit.box[2] - blit.box[0]) * pixelSize(blit);
+}
+
 /** Whether no row writes what another does, so that their order does not matter. */
 function hasSeparateRows(blit: Blit): boolean {
-  return Math.abs(blit.pitch) >= (blit.box[2] - blit.box[0]) * pixelSize(blit);
+  return Math.abs(blit.pitch) >= rowBytes(blit);
 }
 
 Deno.test("Blitter writes what a model does by the pixel, in any slices", () => {
   const random = new Random(1);
-  for (let run = 0; run < 1500; run++) {
-    const blit = randomBlit(random);
+  for (let run = 0; run < 2000; run++) {
+    const any = randomBlit(random);
+    const blit = random.chance(0.3) ? joined(any, random) : any;
     if (blit.kind !== "fill" && !hasSeparateRows(blit)) continue;
     const slice = random.pick([1, 16, 300, 2000, 1e6]);
     const memory = carryOut(blit, () => 1 + random.below(slice));
@@ -450,11 +479,46 @@ Deno.test("Blitter carries out the tallest rectangle to its end", () => {
     rop: 0xf0,
     depth: 0,
     box: [0, -0x8000, 1, 0x7fff],
-    pitch: -1,
+    pitch: -2,
   });
   blitter.begin(command, 7);
   while (!blitter.run(memory, 1_000_000));
   assertEquals([memory.written, memory.calls], [0xffff, 0xffff]);
+});
+
+Deno.test("Blitter does rows without gaps as one", () => {
+  const rows = { ...PLAIN, box: [0, 0, 16, 16], pitch: 64, sourcePitch: 64 } as const;
+  for (
+    const [blit, calls] of [
+      [rows, 1],
+      [{ ...rows, pitch: -64, sourcePitch: -64 }, 1],
+      [{ ...rows, kind: "fill", rop: 0xf0 }, 1],
+      [{ ...rows, rop: 0x66 }, 3],
+      [{ ...rows, pitch: 68, sourcePitch: 68 }, 16],
+      [{ ...rows, sourcePitch: 68 }, 16],
+      [{ ...rows, sourcePitch: -64 }, 16],
+    ] as const
+  ) {
+    const memory = new Sink();
+    const blitter = new Blitter();
+    const command = encode(blit);
+    blitter.begin(command, command.length);
+    assertEquals(blitter.run(memory, 1_000_000), true);
+    assertEquals([memory.written, memory.calls], [1024, calls], JSON.stringify(blit));
+  }
+});
+
+Deno.test("Blitter tells what a slice has cost", () => {
+  const blitter = new Blitter();
+  const spent = (blit: Blit, maxBytes: number) => {
+    blitter.begin(encode(blit), encode(blit).length);
+    blitter.run(new Sink(), maxBytes);
+    return blitter.spent;
+  };
+  const rows: Blit = { ...PLAIN, box: [0, 0, 16, 4], pitch: 128 };
+  assertEquals(spent(rows, 1_000_000), 4 * (64 + 1024));
+  assertEquals(spent(rows, 1), 16 + 1024);
+  assertEquals(spent({ ...rows, box: [0, 0, 0, 4] }, 1_000_000), 0);
 });
 
 Deno.test("Blitter makes no array for a row", () => {

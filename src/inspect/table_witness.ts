@@ -1,14 +1,9 @@
 /**
- * The witness (`--verify`): before a workload runs, every entry of every distinct table of its shadow tree is compared
- * with the guest's own tables, by a walk over guest memory that knows nothing of how the engine works.
+ * The witness (`--verify`) where stores trap: before a workload runs, every entry of every distinct table of its shadow
+ * tree is compared with the guest's own tables, by a walk over guest memory that knows nothing of how the engine works.
  *
- * A guest's CPU goes on meanwhile and may change tables that the workload does not use. Where nothing traps, every table
- * must have been compared for this workload; what differs nevertheless has changed since, or is wrong. It is wrong if the
- * sync saw the very entry that the guest has. Else it is brought up to date and looked at again, and is counted as *late*
- * unless it differs each time.
- *
- * Where stores trap, nothing may be left to bring up to date: what differs is a mismatch. (That takes a VMM which has told
- * of every store before it passes on the one that submits; and an entry that was refused, as documented, is one, too.)
+ * Nothing may be left to bring up to date: what differs is a mismatch. (That takes a VMM which has told of every store
+ * before it passes on the one that submits; and an entry that was refused, as documented, is one, too.)
  *
  * @module
  */
@@ -37,32 +32,11 @@ import {
 import { type PpgttMm, ROOTS } from "../gtt/mm.ts";
 import type { ShadowTable } from "../gtt/shadow_table.ts";
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import type { EngineInfo } from "../streamer/engines.ts";
+import type { StreamerWitness } from "../streamer/witness.ts";
 import { hex } from "./target.ts";
+import type { GuestMemory, WitnessCounters } from "./witness_counters.ts";
 
-/** Guest memory, as the witness sees it. */
-export interface GuestMemory {
-  /** Reads one page. @returns Whether there is RAM. */
-  readPage(gfn: number, out: Uint32Array): boolean;
-  /** Host frame of a guest frame, or -1. */
-  mfnOf(gfn: number): number;
-  /** Guest frame of a host frame, or -1. */
-  gfnOf(mfn: number): number;
-}
-
-/** What a witness has seen. */
-export class WitnessCounters {
-  /** Page tables compared before a workload. */
-  verifiedSubmissions = 0;
-  /** Entries compared. */
-  verifiedEntries = 0;
-  /** Page tables in which something was another at first and right when looked at again. */
-  verifyLate = 0;
-  /** Page tables in which something was wrong. */
-  verifyMismatches = 0;
-}
-
-/** Looks at one page table: a guest that never stops changing it is left alone then. */
-const MAX_LOOKS = 16;
 const ROOT_FLAGS = 0xfff;
 
 /** What differs, and where. */
@@ -71,16 +45,12 @@ interface Difference {
   readonly path: string;
   /** The guest's entry and what the shadow has for it. */
   readonly text: string;
-  /** The guest's entry, two lanes. */
-  readonly guest: string;
-  /** Whether it is that a table was not looked at. */
-  readonly isStale: boolean;
-  /** Whether the sync before saw the guest's entry as it is. */
-  readonly isSeen: boolean;
 }
 
 /** Compares shadow tables with the guest's. */
-export class Witness {
+export class TableWitness implements StreamerWitness {
+  /** What the tables say is what engines get: nobody has to check that, too. */
+  readonly translated = null;
   readonly #gtt: VgpuGtt;
   readonly #memory: GuestMemory;
   readonly #counters: WitnessCounters;
@@ -88,14 +58,8 @@ export class Witness {
   /** A page of the guest for each kind of table: the walk goes down, never back into a kind. */
   readonly #pages = [0, 1, 2, 3, 4].map(() => new Uint32Array(LANES));
   readonly #seen = new Set<ShadowTable>();
-  readonly #isUntracked: boolean;
   readonly #hugePages: boolean;
   #difference: Difference | null = null;
-  /** The entry that is compared: its table, and where in the snapshot it is. */
-  #table: ShadowTable | null = null;
-  #lane = 0;
-  /** Whether each table must have been compared by the sync before this look. */
-  #mustBeFresh = false;
 
   /**
    * A witness of one vGPU.
@@ -115,7 +79,6 @@ export class Witness {
     this.#memory = memory;
     this.#counters = counters;
     this.#onMismatch = onMismatch;
-    this.#isUntracked = gtt.gvt.tracking === "untracked";
     this.#hugePages = gtt.gvt.hugePages;
   }
 
@@ -123,44 +86,20 @@ export class Witness {
    * Compares the tables of an address space that was just brought up to date.
    *
    * @param mm It, pinned.
-   * @param who Which engine is to run it, for the message.
+   * @param engine Which engine is to run it, for the message.
    */
-  look(mm: PpgttMm, who: string): void {
+  began(mm: PpgttMm, { name }: EngineInfo): void {
     this.#counters.verifiedSubmissions++;
-    this.#mustBeFresh = this.#isUntracked;
-    const first = this.#compare(mm);
-    this.#mustBeFresh = false;
-    if (first === null) return;
-    if (first.isStale) return this.#report(mm, who, first);
-    if (!this.#isUntracked) return this.#report(mm, who, first);
-    this.#gtt.refreshWorkload(mm);
-    this.#lookAgain(mm, who, first);
-  }
-
-  /** Looks until the guest has left alone what differs, or nothing does. */
-  #lookAgain(mm: PpgttMm, who: string, first: Difference): void {
-    let last = first;
-    for (let looks = 1; looks < MAX_LOOKS; looks++) {
-      // The sync saw just this entry, so the guest has not changed it since: the shadow is wrong.
-      if (last.isSeen) return this.#report(mm, who, last);
-      const next = this.#compare(mm);
-      // A guest may well change an entry to and fro between two looks, but not between all of them.
-      if (next === null || !next.isSeen && !isSame(next, last)) return void this.#counters.verifyLate++;
-      last = next;
-      this.#gtt.refreshWorkload(mm);
-    }
-    this.#report(mm, who, last);
-  }
-
-  #report(mm: PpgttMm, who: string, { path, text }: Difference): void {
+    const difference = this.#compare(mm);
+    if (difference === null) return;
     this.#counters.verifyMismatches++;
-    this.#onMismatch(`mm ${mm.id}, for ${who}: ${path}: ${text}`);
+    this.#onMismatch(`mm ${mm.id}, for ${name}: ${difference.path}: ${difference.text}`);
   }
 
   /** @returns The first difference. */
   #compare(mm: PpgttMm): Difference | null {
     this.#seen.clear();
-    this.#difference = this.#table = null;
+    this.#difference = null;
     for (let slot = 0; slot < mm.rootSlots && slot < ROOTS; slot++) {
       const [lo, hi] = [mm.roots[2 * slot]!, mm.roots[2 * slot + 1]!];
       if (lo === 0 && hi === 0) continue;
@@ -186,24 +125,13 @@ export class Witness {
     }
     if (this.#seen.has(table)) return;
     this.#seen.add(table);
-    const { trees } = this.#gtt.parts;
-    if (this.#mustBeFresh && table.syncedIn !== trees?.epoch) {
-      this.#differ(path, gfn, 0, "a table that was compared for this workload", "one that was not", true);
-      return;
-    }
     const page = this.#pages[kind]!;
-    // What cannot be read counts as empty where nothing traps; elsewhere it stays as it was.
-    if (!this.#memory.readPage(gfn, page)) {
-      if (!this.#isUntracked) return;
-      page.fill(0);
-    }
+    if (!this.#memory.readPage(gfn, page)) return; // what cannot be read stays as it was
     this.#counters.verifiedEntries += ENTRIES;
     for (let index = 0; index < ENTRIES && this.#difference === null; index++) {
       // Of a 64 KiB page the first of sixteen entries counts.
       const counting = index - index % span;
       const [lo, hi] = [page[2 * counting]!, page[2 * counting + 1]!];
-      this.#table = table;
-      this.#lane = 2 * counting;
       if ((lo & PRESENT) === 0) this.#nothing(path, kind, index, lo, hi, table);
       else if (kind === PTE) this.#leaf(path, index, span, lo, hi, table);
       else this.#directory(path, kind, index, lo, hi, table);
@@ -222,7 +150,7 @@ export class Witness {
     const first = frameOf(lo, hi);
     const gfn = first - first % span + index % span;
     const mfn = this.#memory.mfnOf(gfn);
-    if (mfn < 0) return this.#mistake(path, PTE, index, lo, hi, table);
+    if (mfn < 0) return; // a guest's mistake leaves what was there (`engine.md` §13, 15), here and below
     if (!hasEntry(table, index, withFrameLo(lo, mfn), withFrameHi(hi, mfn))) {
       this.#differ(
         entryPath(path, PTE, index),
@@ -245,10 +173,9 @@ export class Witness {
     const frame = frameOf(lo, hi);
     if (isLarge(kind, lo)) {
       if (this.#hugePages && kind === PDE) this.#large(path, index, lo, hi, table);
-      else this.#mistake(path, kind, index, lo, hi, table);
       return;
     }
-    if (this.#memory.mfnOf(frame) < 0) return this.#mistake(path, kind, index, lo, hi, table);
+    if (this.#memory.mfnOf(frame) < 0) return;
     const place = entryPath(path, kind, index);
     const child = this.#gtt.parts.tables.byMfn(table.target(index));
     const isShadowed = (table.lanes[2 * index]! & PRESENT) !== 0 && child !== undefined;
@@ -273,7 +200,7 @@ export class Witness {
     let isWhole = mfn >= 0 && mfn % LARGE_FRAMES === 0;
     for (let i = 0; i < LARGE_FRAMES; i++) {
       const each = this.#memory.mfnOf(first + i);
-      if (each < 0) return this.#mistake(path, PDE, index, lo, hi, table);
+      if (each < 0) return;
       if (each !== mfn + i) isWhole = false;
     }
     const place = entryPath(path, PDE, index);
@@ -303,20 +230,12 @@ export class Witness {
     }
   }
 
-  /**
-   * The guest's entry cannot be followed. Where nothing traps the shadow leads to nothing; else it is as it was, and
-   * leads wherever an older entry did (`engine.md` §13, 15).
-   */
-  #mistake(path: string, kind: TableKind, index: number, lo: number, hi: number, table: ShadowTable): void {
-    if (this.#isUntracked) this.#nothing(path, kind, index, lo, hi, table);
-  }
-
-  #differ(path: string, lo: number, hi: number, wanted: string, found: string, isStale = false): void {
+  #differ(path: string, lo: number, hi: number, wanted: string, found: string): void {
     const guest = `0x${hi.toString(16).padStart(8, "0")}${lo.toString(16).padStart(8, "0")}`;
-    const text = `the guest's entry ${guest} means ${wanted}, the shadow has ${found}`;
-    const snapshot = this.#table?.snapshot;
-    const isSeen = snapshot?.[this.#lane] === lo && snapshot[this.#lane + 1] === hi;
-    this.#difference ??= { path, guest, text, isStale, isSeen };
+    this.#difference ??= {
+      path,
+      text: `the guest's entry ${guest} means ${wanted}, the shadow has ${found}`,
+    };
   }
 }
 
@@ -333,9 +252,4 @@ function shown(table: ShadowTable, index: number): string {
 /** Whether an entry of a shadow table is this one, both lanes. */
 function hasEntry(table: ShadowTable, index: number, lo: number, hi: number): boolean {
   return table.lanes[2 * index] === lo && table.lanes[2 * index + 1] === hi;
-}
-
-/** Whether the guest's entry is still the same, in the same place. */
-function isSame(one: Difference, other: Difference): boolean {
-  return one.path === other.path && one.guest === other.guest;
 }
