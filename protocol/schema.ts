@@ -15,6 +15,8 @@ export interface Schema<T> {
   readonly type: string;
   /** Never set: it carries `T` for the types. */
   readonly of?: T;
+  /** For a shape that takes unsigned integers, and of other values bigints at most: which. */
+  readonly range?: IntegerRange;
   /**
    * What is wrong with a decoded value.
    *
@@ -22,6 +24,16 @@ export interface Schema<T> {
    * @returns `null` if it fits, else the rest of a sentence, beginning with a path or a space.
    */
   problem(value: unknown): string | null;
+}
+
+/** Some of the integers from 0 to 2^53-1. */
+export interface IntegerRange {
+  /** The smallest. */
+  readonly min: number;
+  /** The largest. */
+  readonly max: number;
+  /** The only ones; `null`: all of them. */
+  readonly among: readonly number[] | null;
 }
 
 /** The TypeScript type of a shape. */
@@ -84,7 +96,12 @@ function leaf<T>(type: string, fits: (value: unknown) => boolean, rule = type): 
  */
 export function uint(min: number, max: number, type = `uint ${min}..${max}`): Schema<number> {
   const rule = type.startsWith("uint") ? type : `${type} (uint ${min}..${max})`;
-  return leaf(type, (v) => typeof v === "number" && v >= min && v <= max && Number.isInteger(v), rule);
+  const shape = leaf<number>(
+    type,
+    (v) => typeof v === "number" && v >= min && v <= max && Number.isInteger(v),
+    rule,
+  );
+  return { ...shape, range: { min, max, among: null } };
 }
 
 /**
@@ -96,7 +113,10 @@ export function uint(min: number, max: number, type = `uint ${min}..${max}`): Sc
 export function oneOf<const V extends number | string>(...values: readonly V[]): Schema<V> {
   const names = values.map((value) => JSON.stringify(value));
   const rule = `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
-  return leaf(names.join(" or "), (v) => (values as readonly unknown[]).includes(v), rule);
+  const shape = leaf<V>(names.join(" or "), (v) => (values as readonly unknown[]).includes(v), rule);
+  const numbers = values.filter((value): value is V & number => typeof value === "number");
+  if (numbers.length < values.length) return shape;
+  return { ...shape, range: { min: Math.min(...numbers), max: Math.max(...numbers), among: numbers } };
 }
 
 /**
@@ -319,13 +339,17 @@ export const address: Schema<number> = uint(0, MAX_ADDRESS, "address");
 /** A frame number or an index of a page-sized thing, below 2^40. */
 export const frame: Schema<number> = uint(0, MAX_FRAME, "frame");
 /** An unsigned 64-bit integer: a `number` up to 2^53, a `bigint` above. */
-export const u64: Schema<number | bigint> = leaf(
-  "u64",
-  (v) =>
-    typeof v === "number"
-      ? v >= 0 && Number.isInteger(v)
-      : typeof v === "bigint" && v >= 0n && v <= 0xffff_ffff_ffff_ffffn,
-);
+export const u64: Schema<number | bigint> = {
+  ...leaf<number | bigint>(
+    "u64",
+    (v) =>
+      typeof v === "number"
+        ? v >= 0 && Number.isInteger(v)
+        : typeof v === "bigint" && v >= 0n && v <= 0xffff_ffff_ffff_ffffn,
+  ),
+  // Values from 2^53 on fit as well: no number has them.
+  range: { min: 0, max: Number.MAX_SAFE_INTEGER, among: null },
+};
 /** The four root pointers of a PPGTT; with level 4 only the first counts (`engine.md` §15, 7). */
 export const roots: Schema<readonly (number | bigint)[]> = array(u64, 4, 4);
 /** The handle of an address space: a PPGTT's number, or the GGTT. */

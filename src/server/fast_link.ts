@@ -7,6 +7,7 @@
 import { type Libc, PollEvent } from "../platform/libc.ts";
 import { MessageIo, OUTPUT_BYTES } from "../platform/message_io.ts";
 import type { ByteSession, PumpingSession } from "./byte_session.ts";
+import { Patience } from "./patience.ts";
 import type { Log } from "./rpc_session.ts";
 import { DRAIN_GRACE, ENDED_GRACE, TimedTurn } from "./turns.ts";
 
@@ -44,11 +45,13 @@ export class FastLink {
   readonly #io: MessageIo;
   readonly #id: number;
   readonly #turn = new TimedTurn(Date.now);
+  readonly #patience = new Patience();
   /** Output that the socket had no room for. */
   #unsent: Uint8Array<ArrayBuffer> | null = null;
   /** Buffers for input that comes while input is being handled; made when first needed. */
   #nested: MessageIo | null = null;
   #isWoken = false;
+  #isAnswered = false;
   /** Whether the peer has sent its last byte. */
   #isEnded = false;
   /** By when the peer must have said who it is, and by when it must have read the rest, milliseconds. */
@@ -92,6 +95,11 @@ export class FastLink {
     return (isReading ? PollEvent.IN : 0) | (this.#unsent !== null ? PollEvent.OUT : 0);
   }
 
+  /** Whether the peer was sent something and has not been waited for since. */
+  get isAnswered(): boolean {
+    return this.#isAnswered;
+  }
+
   /** When {@linkcode expire} is to be called, by `performance.now`; `Infinity`: never. */
   get deadline(): number {
     if (this.#helloDeadline !== NEVER && this.session.isOpen) this.#helloDeadline = NEVER;
@@ -108,6 +116,25 @@ export class FastLink {
     const mayRead = this.session.wantsInput && !this.#isEnded && !this.#isClosed;
     if (mayRead && (events & (PollEvent.IN | PollEvent.HUP | PollEvent.ERR)) !== 0) this.#read();
     else if ((events & (PollEvent.ERR | PollEvent.HUP | PollEvent.NVAL)) !== 0) this.#noteLoss(events);
+  }
+
+  /**
+   * Looks whether the next message comes at once, and handles it.
+   *
+   * @returns Whether it did; if not, the link is to be waited for.
+   */
+  serveAtOnce(): boolean {
+    this.#isAnswered = false;
+    const looks = this.#patience.looks();
+    for (let vain = 0; vain < looks; vain++) {
+      if (this.#read()) {
+        this.#patience.succeeded(vain);
+        return true;
+      }
+      if (this.wantedEvents !== PollEvent.IN) return false;
+    }
+    this.#patience.failed();
+    return false;
   }
 
   /** Another turn for messages that were left over. */
@@ -149,7 +176,8 @@ export class FastLink {
     this.#parts.log("debug", "disconnected", { session: this.#id });
   }
 
-  #read(): void {
+  /** Handles what has come. @returns Whether something has. */
+  #read(): boolean {
     const { session } = this;
     const length = this.#io.receive(this.fd, session.takesDescriptors);
     if (length > 0 && this.#io.hasLostDescriptors) {
@@ -164,6 +192,7 @@ export class FastLink {
       if (length < 0) this.close();
       else this.#flush();
     }
+    return length > 0;
   }
 
   /** The connection is gone while nothing is read: there is nobody to send to, but messages may be left to handle. */
@@ -219,6 +248,7 @@ export class FastLink {
       const sent = this.#io.send(this.fd, length);
       if (sent > 0) {
         at += sent;
+        this.#isAnswered = true;
       } else if (sent === EAGAIN || sent === EINTR) {
         this.#unsent = bytes.slice(at);
         return false;

@@ -11,6 +11,7 @@
 
 import { decode } from "../../protocol/codec.ts";
 import { RpcError } from "../../protocol/errors.ts";
+import { FlatCall } from "../../protocol/flat_call.ts";
 import {
   HELLO_LIMITS,
   OUTPUT_HIGH_WATER,
@@ -133,6 +134,7 @@ export class RpcSession implements ByteSession, RpcPeer {
   readonly #log: Log;
   /** Replaced at `hello`, after which the peer may send more. */
   #scanner = new Scanner(HELLO_LIMITS);
+  readonly #flat = new FlatCall();
   #role: Role | null = null;
   #failedNotifications = 0;
   #messages = 0;
@@ -311,6 +313,13 @@ export class RpcSession implements ByteSession, RpcPeer {
         this.#isStalled = true;
         break;
       }
+      const flatLength = this.#mayBeFlat ? this.#flat.read(bytes, at, end) : 0;
+      if (flatLength > 0) {
+        this.#messages++;
+        this.#carryOutFlat();
+        at += flatLength;
+        continue;
+      }
       const length = this.#scanner.scan(bytes, at, end);
       if (length === NEED_MORE) break;
       this.#messages++;
@@ -321,6 +330,18 @@ export class RpcSession implements ByteSession, RpcPeer {
     this.#isHandling = false;
     if (this.#isClosing) this.#leave();
     return at;
+  }
+
+  /** Whether a message begins, of a peer that has said `hello`. */
+  get #mayBeFlat(): boolean {
+    return this.#role !== null && this.#scanner.passed === 0;
+  }
+
+  /** Carries out the message that {@linkcode FlatCall} has read. */
+  #carryOutFlat(): void {
+    const { id, method, params, row } = this.#flat;
+    if (id === null) this.#notification(method, params, row);
+    else this.#request(id, method, params, row);
   }
 
   /** Ends a stream at a fatal fault of the scan. */
@@ -360,9 +381,10 @@ export class RpcSession implements ByteSession, RpcPeer {
     }
   }
 
-  #request(id: number, method: unknown, params: unknown): void {
+  /** A call; its method's row is given if its parameters have been checked. */
+  #request(id: number, method: unknown, params: unknown, row?: Method): void {
     try {
-      const result = this.#invoke(method, params, false);
+      const result = this.#invoke(method, params, false, row);
       if (!this.#isClosing) this.#output.response(id, result);
     } catch (error) {
       if (error instanceof RpcError) this.#answer(id, error);
@@ -370,9 +392,10 @@ export class RpcSession implements ByteSession, RpcPeer {
     }
   }
 
-  #notification(method: unknown, params: unknown): void {
+  /** A call that is not answered, else as {@linkcode #request}. */
+  #notification(method: unknown, params: unknown, row?: Method): void {
     try {
-      this.#invoke(method, params, true);
+      this.#invoke(method, params, true, row);
     } catch (error) {
       if (error instanceof RpcError) this.#failedNotifications++;
       else this.#bug(null, error);
@@ -390,23 +413,23 @@ export class RpcSession implements ByteSession, RpcPeer {
   }
 
   /** Checks a call and carries it out. */
-  #invoke(method: unknown, params: unknown, isPosted: boolean): unknown {
+  #invoke(method: unknown, params: unknown, isPosted: boolean, checked?: Method): unknown {
     if (typeof method !== "string") {
       throw new RpcError("EINVAL", `method must be a string: got ${describe(method)}`);
     }
     if (this.#role === null && method !== "hello") {
       throw new RpcError("EPROTO", "hello must be the first call");
     }
-    const row = findMethod(method);
+    const row = checked ?? findMethod(method);
     if (row === undefined) throw new RpcError("ENOSYS", `There is no method ${describe(method)}`);
     this.#checkCaller(method, row);
     if (isPosted && row.result !== nil) {
       throw new RpcError("EINVAL", `${method}: has a result, so it cannot be a notification`);
     }
-    checkParams(method, row, params);
+    if (checked === undefined) checkParams(method, row, params);
     return method === "hello"
-      ? this.#hello(params[0] as HelloParams)
-      : this.#service.call(this, method as MethodName, params);
+      ? this.#hello((params as Params<"hello">)[0])
+      : this.#service.call(this, method as MethodName, params as readonly unknown[]);
   }
 
   #checkCaller(method: string, row: Method): void {

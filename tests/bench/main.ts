@@ -22,6 +22,14 @@ interface Suite {
 /** In the order of the table. */
 const SUITES: readonly Suite[] = [
   { name: "engine", flags: ["--v8-flags=--expose-gc"] },
+  { name: "resync", flags: ["--allow-ffi"] },
+  { name: "streamer", flags: [] },
+  {
+    name: "memory",
+    flags: ["--allow-read", "--allow-write", "--allow-net", "--allow-ffi", "--allow-run"],
+  },
+  { name: "socket", flags: ["--allow-read", "--allow-write", "--allow-run"] },
+  { name: "scale", flags: ["--allow-read", "--allow-write", "--allow-run"] },
 ];
 
 const USAGE = `Usage: deno task bench [options]

@@ -14,7 +14,7 @@ export interface Sample {
   /** What was done, and the name of the row. */
   readonly name: string;
   /** Unit of both figures. */
-  readonly unit: "ns" | "µs" | "ms" | "bytes" | "KiB" | "MiB" | "MB/s" | "/s";
+  readonly unit: "ns" | "µs" | "ms" | "bytes" | "KiB" | "MiB" | "MB/s" | "/s" | "%";
   /** What we need, or reach. */
   readonly ours: number;
   /** What it is compared with; `null` when the figure is only reported. */

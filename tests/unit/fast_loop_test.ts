@@ -1,3 +1,4 @@
+import process from "node:process";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { Client, ClientOptions } from "../../protocol/client.ts";
 import { encode } from "../../protocol/codec.ts";
@@ -104,6 +105,33 @@ Deno.test("FastLoop gives a VMM that has much to do its turn before every other'
   const carriedOut = await states() - before;
   assert(carriedOut < 150, `${carriedOut} calls were carried out for 15 of the VMM's`);
   for (const conn of greedy) conn.close();
+});
+
+Deno.test("FastLoop lets others in, answers them and stops while a VMM asks without a pause", async () => {
+  await using device = await FastDevice.start();
+  await using vmm = await device.connect({ role: "vmm" });
+  let isAsking = true;
+  const asking = (async () => {
+    while (isAsking) await vmm.call("mmio_read", 0, 0, 4).catch(() => isAsking = false);
+  })();
+  const begin = performance.now();
+  for (let i = 0; i < 20; i++) {
+    await using observer = await device.connect();
+    assertEquals((await observer.call("stats"))["peers"], 2);
+  }
+  await device.stop();
+  assert(performance.now() - begin < 5000, "others had to wait");
+  await asking;
+});
+
+Deno.test("FastLoop leaves the processor alone when a VMM that was answered asks no more", async () => {
+  await using device = await FastDevice.start();
+  await using vmm = await device.connect({ role: "vmm" });
+  for (let i = 0; i < 1000; i++) await vmm.call("mmio_read", 0, 0, 4);
+  const before = process.cpuUsage();
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const { user, system } = process.cpuUsage(before);
+  assert(user + system < 250_000, `${user + system} µs of 500,000 were spent`);
 });
 
 Deno.test("FastLoop ends when its listening socket is lost, and not before its connections", async () => {
