@@ -15,9 +15,15 @@ import { HOST_PAGE_MFN_BASE } from "../memory/ram_region.ts";
  */
 const QUARANTINE = 1024;
 
+/** Pages that are allocated at once: an array of one page costs as much again to make, and lies across two of memory. */
+const SLAB_PAGES = 64;
+
 /** Allocates host pages and gives each mapped one its own frame number. */
 export class HostPages {
   readonly #spare: Uint32Array[] = [];
+  /** Memory that the next new pages are cut from, and how many were. */
+  #slab: Uint32Array = new Uint32Array(0);
+  #cut = SLAB_PAGES;
   /** Freed frame numbers, the longest free first, from `#firstFreed` on. */
   #freed: number[] = [];
   #firstFreed = 0;
@@ -25,7 +31,7 @@ export class HostPages {
 
   /** A zeroed page, not mapped. */
   alloc(): HostPage {
-    return { mfn: INVALID_MFN, lanes: this.#spare.pop()?.fill(0) ?? new Uint32Array(LANES) };
+    return { mfn: INVALID_MFN, lanes: this.#spare.pop()?.fill(0) ?? this.#cutPage() };
   }
 
   /** Gives a page its frame number. */
@@ -38,6 +44,15 @@ export class HostPages {
     if (page.mfn !== INVALID_MFN) this.#freed.push(page.mfn);
     page.mfn = INVALID_MFN;
     this.#spare.push(page.lanes);
+  }
+
+  #cutPage(): Uint32Array {
+    if (this.#cut === SLAB_PAGES) {
+      this.#slab = new Uint32Array(SLAB_PAGES * LANES);
+      this.#cut = 0;
+    }
+    const first = LANES * this.#cut++;
+    return this.#slab.subarray(first, first + LANES);
   }
 
   #takeFreed(): number {
