@@ -77,6 +77,7 @@ export class RamMap {
   readonly #dword = new Uint32Array(1);
   readonly #dwordBytes = new Uint8Array(this.#dword.buffer);
   #localBytes = 0;
+  #remoteRegions = 0;
 
   /**
    * Makes a map without regions.
@@ -90,6 +91,16 @@ export class RamMap {
   /** The regions in order of their addresses. */
   get regions(): readonly RamRegion[] {
     return this.#byGpa.intervals.map(({ value }) => describe(value));
+  }
+
+  /**
+   * Whether some RAM is the VMM's own, to be asked for by messages: it can be read only while one of the VMM's messages
+   * is being handled.
+   *
+   * @returns Whether a region is of the kind `message`.
+   */
+  get isPartlyRemote(): boolean {
+    return this.#remoteRegions > 0;
   }
 
   /**
@@ -392,6 +403,7 @@ export class RamMap {
     this.#byGpa.add(gpa, gpa + size, region);
     this.#byMfn.add(mfn, mfn + size / PAGE_BYTES, region);
     if (region.kind === "local") this.#localBytes += size;
+    if (region.kind === "message") this.#remoteRegions++;
     return region;
   }
 
@@ -399,6 +411,7 @@ export class RamMap {
     this.#byGpa.remove(region.gpa);
     this.#byMfn.remove(region.mfn);
     if (region.kind === "local") this.#localBytes -= region.size;
+    if (region.kind === "message") this.#remoteRegions--;
     region.backing.close();
   }
 

@@ -4,12 +4,14 @@
  *
  * Where stores are trapped the shadow has seen it already, or will before the next workload, as documented.
  * Where they are not, what was compared before counts no more (`engine.md` §16.5): that costs nothing here, and each
- * table is compared when it is used next.
+ * table is compared when it is used next. But RAM that has to be asked for by messages can be read now and perhaps not
+ * then, so that all tables are compared at once.
  *
  * @module
  */
 
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import type { RamMap } from "../memory/ram_map.ts";
 import type { Register, RegisterBlock } from "./register_table.ts";
 import type { VgpuCounters } from "./vgpu_counters.ts";
 
@@ -51,21 +53,26 @@ export const TLB_REGISTERS: readonly Register<"tlb">[] = [
 export class Tlb implements RegisterBlock {
   readonly #gtt: VgpuGtt;
   readonly #counters: VgpuCounters;
+  readonly #ram: Pick<RamMap, "isPartlyRemote">;
 
   /**
    * The TLB of a vGPU.
    *
    * @param gtt Its engine.
    * @param counters Counts invalidations.
+   * @param ram Guest RAM.
    */
-  constructor(gtt: VgpuGtt, counters: VgpuCounters) {
+  constructor(gtt: VgpuGtt, counters: VgpuCounters, ram: Pick<RamMap, "isPartlyRemote">) {
     this.#gtt = gtt;
     this.#counters = counters;
+    this.#ram = ram;
   }
 
   /** An invalidation register was written: whatever the value and the engine, all is invalidated. */
   written(): void {
     this.#counters.tlbInvalidations++;
     this.#gtt.invalidate();
+    // What cannot be followed is counted, as in a look.
+    if (this.#gtt.gvt.tracking === "untracked" && this.#ram.isPartlyRemote) this.#gtt.syncOosPages();
   }
 }

@@ -137,7 +137,7 @@ export class Vgpu {
     this.pci = new PciConfig(config.deviceId);
     this.registers = new RegisterFile(REGISTERS, {
       interrupts: { written: () => this.interrupts.update() },
-      tlb: new Tlb(this.gtt, counters),
+      tlb: new Tlb(this.gtt, counters, ram),
       engines: {
         written: (offset, value) => this.#engineRegisters.written(offset, value),
         live: (offset) => this.#engineRegisters.live(offset),

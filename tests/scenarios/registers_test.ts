@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { Client } from "../../protocol/client.ts";
 import { createDevice, INVALID_ADDR, type PpgttMm } from "../../mod.ts";
+import { walkPpgtt } from "../../src/inspect/walk.ts";
 import { Attached } from "./attached.ts";
 import { GMA4, le64, ROOTS4, TREE4 } from "./guest_pages.ts";
 
@@ -138,6 +139,27 @@ Deno.test("TLB invalidations compare nothing by themselves, a walk only the tabl
   assertEquals([vgpu.counters.tlbInvalidations, vgpu.gtt.counters.compared], [1000, before]);
   for (let i = 0; i < 3; i++) vgpu.gtt.gmaToGpa(mm, GMA4 % 2 ** 32, Math.floor(GMA4 / 2 ** 32));
   assertEquals(vgpu.gtt.counters.compared, before + 3); // three directories; the leaf is read live
+});
+
+Deno.test("a TLB invalidation looks at once where RAM can only be read while a message is handled", () => {
+  using device = createDevice({ tracking: "untracked" });
+  const bytes = new Uint8Array(0x100000);
+  for (const [gfn, page] of Object.entries(TREE4)) bytes.set(page, Number(gfn) * 4096);
+  let isHandling = true;
+  const remote = {
+    read: (gpa: number, out: Uint8Array) =>
+      isHandling && (out.set(bytes.subarray(gpa, gpa + out.length)), true),
+    write: () => false,
+  };
+  device.mapRam({ gpa: 0, size: bytes.length, remote });
+  const { gtt } = device.vgpu;
+  const mm = gtt.createMm(4, new Uint32Array(le64(...ROOTS4).buffer)) as PpgttMm;
+  bytes.set(le64(0x15003), 0x12 * 4096 + 3 * 8); // the PDE table leads to another PTE table
+  bytes.set(le64(0x70003), 0x15 * 4096 + 4 * 8);
+  device.vgpu.write(0, TLB[0]!, 4, 1, 0);
+  isHandling = false;
+  assertEquals(walkPpgtt(gtt, mm, GMA4 % 2 ** 32, Math.floor(GMA4 / 2 ** 32)).shadow, "0x100070");
+  assertEquals(gtt.counters.badLooks, 0);
 });
 
 Deno.test("a TLB invalidation of a guest whose stores are trapped leaves out-of-sync pages to the workload", async () => {
