@@ -179,8 +179,8 @@ export class FastLoop {
 
   /** Whether the VMM was answered, and there is nothing to do before its next message. One that posts does not wait. */
   #hasOnlyToWait(vmm: FastLink): boolean {
-    return vmm.isAnswered && vmm.wantedEvents === PollEvent.IN && !this.#background.isRunnable &&
-      !this.#isStopping;
+    return !vmm.isClosed && vmm.isAnswered && vmm.wantedEvents === PollEvent.IN && !this.#isStopping &&
+      !this.#background.isRunnable;
   }
 
   // ---- what to wait for

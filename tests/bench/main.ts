@@ -34,7 +34,7 @@ const SUITES: readonly Suite[] = [
 
 const USAGE = `Usage: deno task bench [options]
 
-Measures the engine, the sockets, the command streamer, memory and scale; takes some minutes.
+Measures the engine, the sockets, the command streamer, memory and scale; takes eight minutes or so.
 
   --runs N       runs of each suite, 5 by default
   --only NAMES   suites, separated by commas: ${SUITES.map(({ name }) => name).join(", ")}
@@ -159,6 +159,9 @@ async function main(args: string[]): Promise<number> {
     return 0;
   }
   if (rest.length > 0 || unknown.length > 0 || !Number.isInteger(count) || count < 1) {
+    if (unknown.length > 0) {
+      say(`There is no suite ${unknown.map((name) => JSON.stringify(name)).join(", ")}\n`);
+    }
     say(USAGE);
     return 2;
   }
