@@ -115,6 +115,20 @@ export class FrameMap<T> {
   }
 
   /**
+   * Visits what is known, in the order of {@linkcode values}; allocates nothing to speak of.
+   *
+   * @param visit Called for each value; it must not change the map.
+   */
+  forEach(visit: (value: T) => void): void {
+    for (const { slots } of this.#chunks.values()) {
+      for (let index = 0; index < CHUNK_FRAMES; index++) {
+        const value = slots[index];
+        if (value !== undefined) visit(value);
+      }
+    }
+  }
+
+  /**
    * All that is known. Frames may be forgotten on the way.
    *
    * @returns The values, neighbours in order of their frames.

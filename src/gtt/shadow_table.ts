@@ -63,6 +63,12 @@ export class ShadowTable extends PageTrack {
   readonly below: (ShadowTable | null)[] | null;
   /** The tables of `below`, each once and without split pages; `null` when they have to be collected anew. */
   children: ShadowTable[] | null = null;
+  /** Whether an entry of the shadow or of the guest's page may have changed since an observer looked; set here, cleared there. */
+  isChanged = true;
+  /** Which table it is and which of its states this is, for observers: they number what they look at. 0: not looked at yet. */
+  serial = 0;
+  /** See `serial`. */
+  version = 0;
   /** Entries with a half store waiting for the flush: bit `i % 32` of word `i / 32`. Made when first needed. */
   queued: Uint32Array | null = null;
 
@@ -136,6 +142,7 @@ export class ShadowTable extends PageTrack {
    * @param hi High lane.
    */
   store(index: number, lo: number, hi: number): void {
+    this.isChanged = true;
     this.lanes[2 * index] = lo;
     this.lanes[2 * index + 1] = hi;
   }

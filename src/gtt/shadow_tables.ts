@@ -159,6 +159,29 @@ export class ShadowTables {
   }
 
   /**
+   * Visits the live tables, in the order of {@linkcode all}; allocates nothing.
+   *
+   * @param visit Called for each; it must not make or free any.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { createDevice, PTE } from "../../mod.ts";
+   *
+   * using device = createDevice();
+   * device.ram.map({ gpa: 0, size: 0x10000 });
+   * const { tables } = device.vgpu.gtt.parts;
+   * for (const gfn of [2, 3]) tables.obtain(PTE, gfn);
+   * const frames: number[] = [];
+   * tables.forEach(({ gfn }) => void frames.push(gfn));
+   * assertEquals(frames, [2, 3]);
+   * ```
+   */
+  forEach(visit: (table: ShadowTable) => void): void {
+    this.#byMfn.forEach(visit);
+  }
+
+  /**
    * The table whose host page has this frame.
    *
    * @param mfn Host frame number.

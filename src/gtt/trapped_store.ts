@@ -49,6 +49,7 @@ export class TrappedStores {
    *   it was; or the error of going out of sync, then it was applied.
    */
   handle(table: ShadowTable, gpa: number, bytes: number): number {
+    table.isChanged = true; // the guest's page is, whatever becomes of the shadow
     if (bytes !== 4 && bytes !== 8) return EINVAL;
     const index = (gpa & PAGE_SIZE - 1) >>> 3;
     // Of a 64 KiB page only the first entry counts (§17.2).
