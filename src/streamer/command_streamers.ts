@@ -31,6 +31,55 @@ const LANE = 2 ** 32;
 /** The high lane of an address, in pages: bits 47..44 of it are the upper register's. */
 const ADDRESS_BITS = 44;
 
+/** What is told of the engines' work to whoever wants to know. Engines are named by their index in {@linkcode ENGINES}. */
+export interface StreamerEvents {
+  /**
+   * A context begins, or goes on with more commands; page tables are up to date, or will be as they are used.
+   *
+   * @param engine Which engine.
+   * @param context GGTT address of the context.
+   * @param mm Handle of its address space.
+   * @param isGoingOn Whether it ran already.
+   */
+  began(engine: number, context: number, mm: number, isGoingOn: boolean): void;
+  /**
+   * A context has come to its end.
+   *
+   * @param engine Which engine.
+   * @param context GGTT address of the context.
+   */
+  completed(engine: number, context: number): void;
+  /**
+   * A submission was refused.
+   *
+   * @param engine Which engine.
+   * @param context GGTT address of the context, 0 if its descriptor was wrong.
+   */
+  refused(engine: number, context: number): void;
+  /**
+   * An address led nowhere.
+   *
+   * @param engine Which engine.
+   * @param gma Graphics address, bytes.
+   * @param isGgtt Whether it is one of the GGTT.
+   */
+  faulted(engine: number, gma: number, isGgtt: boolean): void;
+  /**
+   * An engine halted at a command that is none.
+   *
+   * @param engine Which engine.
+   * @param dword The command.
+   * @param gma Where it is.
+   */
+  halted(engine: number, dword: number, gma: number): void;
+  /**
+   * An engine was reset.
+   *
+   * @param engine Which engine.
+   */
+  reset(engine: number): void;
+}
+
 /** What the engines of a vGPU work with. */
 export interface CommandStreamersParts {
   /** Which graphics addresses are the vGPU's. */
@@ -51,6 +100,8 @@ export interface CommandStreamersParts {
   raise(engine: EngineInfo, events: number): void;
   /** Checks page tables and translations. Default: nobody. */
   readonly witness?: StreamerWitness | undefined;
+  /** Told of what they do. Default: nobody. */
+  readonly events?: StreamerEvents | undefined;
 }
 
 const COUNTED = {
@@ -73,18 +124,42 @@ export class CommandStreamers {
    * @param parts What they work with.
    */
   constructor(parts: CommandStreamersParts) {
-    const { gm, gtt, ggtt, ram, registers, clock, counters } = parts;
+    const { gm, gtt, ggtt, ram, registers, clock, counters, events } = parts;
     this.#parts = parts;
     const access = new GraphicsAccess(gtt, ram, counters);
     const global = new GgttSpace(gm, ggtt, ram);
-    this.#execlists = ENGINES.map((info) => {
+    this.#execlists = ENGINES.map((info, engine) => {
       const ppgtt = new PpgttSpace(gtt, ram, parts.witness?.translated, info);
       const raise = (events: number) => parts.raise(info, events);
-      const began = () => void counters[COUNTED[info.name]]++;
-      const witness = (mm: PpgttMm) => parts.witness?.began(mm, info);
+      const began = (context: number, mm: PpgttMm, isGoingOn: boolean) => {
+        if (!isGoingOn) counters[COUNTED[info.name]]++;
+        events?.began(engine, context, mm.id, isGoingOn);
+        parts.witness?.began(mm, info);
+      };
+      const completed = (context: number) => events?.completed(engine, context);
+      const refused = (context: number) => {
+        counters.csRefusedSubmissions++;
+        events?.refused(engine, context);
+      };
       return new Execlist(
-        { info, gtt, ggtt: global, ppgtt, access, registers, clock, counters, raise, began, witness },
-        { fault: (gma, isGgtt) => this.#fault(info, gma, isGgtt) },
+        {
+          info,
+          gtt,
+          ggtt: global,
+          ppgtt,
+          access,
+          registers,
+          clock,
+          counters,
+          raise,
+          began,
+          completed,
+          refused,
+        },
+        {
+          fault: (gma, isGgtt) => this.#fault(engine, info, gma, isGgtt),
+          halted: (dword, gma) => events?.halted(engine, dword, gma),
+        },
       );
     });
   }
@@ -168,10 +243,11 @@ export class CommandStreamers {
    * @param mask Bits of GDRST.
    */
   reset(mask: number): void {
-    const { registers, counters } = this.#parts;
+    const { registers, counters, events } = this.#parts;
     ENGINES.forEach(({ base, reset }, index) => {
       if ((mask & (RESET_ALL | reset)) === 0) return;
       counters.engineResets++;
+      events?.reset(index);
       for (const register of PLACE) registers.set(base + register, 0);
       registers.set(base + RING.MI_MODE, 0);
       registers.set(base + RING.IMR, 0xffffffff);
@@ -187,9 +263,10 @@ export class CommandStreamers {
   }
 
   /** Latches a fault, unless an earlier one is still there. */
-  #fault({ id }: EngineInfo, gma: number, isGgtt: boolean): void {
-    const { registers, counters } = this.#parts;
+  #fault(engine: number, { id }: EngineInfo, gma: number, isGgtt: boolean): void {
+    const { registers, counters, events } = this.#parts;
     counters.csFaults++;
+    events?.faulted(engine, gma, isGgtt);
     if ((registers.get(FAULT.STATUS) & FAULT_VALID) !== 0) return;
     const page = Math.floor(gma / PAGE_SIZE);
     registers.set(FAULT.STATUS, FAULT_VALID | (id << ENGINE_SHIFT) | (isGgtt ? FAULT_GGTT : 0));

@@ -70,10 +70,12 @@ type Pair = readonly [Element, Element | null];
 
 /** What an engine's port needs besides what its streamer does. */
 export interface ExeclistParts extends StreamerParts {
-  /** Counts a context that begins. */
-  began(): void;
-  /** Looks at the page table of a context before it runs. */
-  witness(mm: PpgttMm): void;
+  /** Told that a context begins, or goes on with more commands; its page table can be looked at. */
+  began(context: number, mm: PpgttMm, isGoingOn: boolean): void;
+  /** Told that a context has come to its end. */
+  completed(context: number): void;
+  /** Told that a context was refused; 0: a submission in which there was none. */
+  refused(context: number): void;
 }
 
 /** The submission port of one engine, and the streamer that runs what comes in by it. */
@@ -164,7 +166,7 @@ export class Execlist {
     const first = this.#elementOf(this.#port[3]!, this.#port[2]!);
     const second = this.#elementOf(this.#port[1]!, this.#port[0]!);
     if (first === null || second === null || first === "none") {
-      this.#parts.counters.csRefusedSubmissions++;
+      this.#parts.refused(0);
       return;
     }
     this.#submit([first, second === "none" ? null : second]);
@@ -256,7 +258,7 @@ export class Execlist {
     if (running.context === pair[0].context && running.id === pair[0].id) return this.#restore(pair);
     // There is room for one: a guest that submits a third has lost the second.
     if (this.#waiting !== null) {
-      this.#parts.counters.csRefusedSubmissions++;
+      this.#parts.refused(this.#waiting[0].context);
       this.#release(this.#waiting);
     }
     this.#waiting = pair;
@@ -297,7 +299,7 @@ export class Execlist {
       if (this.#mm === null || this.#parts.gtt.refreshWorkload(this.#mm, "on use") !== OK) {
         return this.#refuse();
       }
-      this.#parts.witness(this.#mm);
+      this.#parts.began(element.context, this.#mm, true);
       this.#streamer.extend(element.tail % this.#image.size);
       this.#parts.registers.set(this.#base + RING.TAIL, element.tail);
       return true;
@@ -307,8 +309,7 @@ export class Execlist {
     if (typeof begun === "number") return this.#refuse();
     this.#releaseOne(element);
     this.#mm = this.#parts.ppgtt.mm = begun.mm;
-    this.#parts.witness(begun.mm);
-    this.#parts.began();
+    this.#parts.began(element.context, begun.mm, false);
     this.#loadRegisters(element.tail);
     const { start, size, head } = this.#image;
     this.#streamer.begin(element.context, { start, size, head, tail: element.tail % size });
@@ -318,7 +319,7 @@ export class Execlist {
   /** The context cannot run: the engine stays as it is until the guest resets it. @returns `false`. */
   #refuse(): false {
     if (this.#element !== null) this.#releaseOne(this.#element);
-    this.#parts.counters.csRefusedSubmissions++;
+    this.#parts.refused(this.#element?.context ?? 0);
     this.#streamer.halt();
     return false;
   }
@@ -330,6 +331,7 @@ export class Execlist {
     this.#image.ticks = this.contextTimestamp;
     this.#image.save(context, this.#streamer.head);
     this.#letGo();
+    this.#parts.completed(context);
     const [first, second] = this.#running!;
     const next = this.#element === first ? second : null;
     if (next !== null) {

@@ -37,6 +37,13 @@ export interface StreamerFaults {
    * @param isGgtt Whether it is one of the GGTT.
    */
   fault(gma: number, isGgtt: boolean): void;
+  /**
+   * A command was none.
+   *
+   * @param dword Its first dword.
+   * @param gma Graphics address of it, bytes.
+   */
+  halted(dword: number, gma: number): void;
 }
 
 /** Bytes of a blit that cost as much as a command: no more time than that takes, whatever they are and the memory. */
@@ -396,6 +403,7 @@ export class Streamer {
     const eir = this.#base + RING.EIR;
     counters.csFaults++;
     this.state = "halted";
+    this.#faults.halted(dword, this.#stream.address);
     registers.set(this.#base + RING.IPEHR, dword);
     registers.set(this.#base + RING.ESR, INSTRUCTION_ERROR);
     if ((registers.get(this.#base + RING.EMR) & INSTRUCTION_ERROR) !== 0) return;

@@ -8,9 +8,11 @@
  * @module
  */
 
+import { frameOf, PAGE_SIZE } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
 import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
+import type { EventLog } from "./event_log.ts";
 import { G2V, G2V_NOTIFY, Pvinfo, PVINFO_OFFSET, PVINFO_SIZE } from "./pvinfo.ts";
 import type { Interrupts } from "./interrupts.ts";
 import type { RegisterFile } from "./register_file.ts";
@@ -41,6 +43,8 @@ export interface Bar0Parts {
   readonly counters: VgpuCounters;
   /** Told when failsafe mode begins. */
   onFailsafe(): void;
+  /** What happens is noted there. */
+  readonly events: EventLog;
 }
 
 /**
@@ -67,6 +71,7 @@ export class Bar0 {
   readonly #interrupts: Interrupts;
   readonly #counters: VgpuCounters;
   readonly #onFailsafe: () => void;
+  readonly #events: EventLog;
   /** The PVINFO page. */
   readonly pvinfo: Pvinfo;
 
@@ -75,12 +80,13 @@ export class Bar0 {
    *
    * @param parts What it is built from.
    */
-  constructor({ config, gtt, registers, interrupts, counters, onFailsafe }: Bar0Parts) {
+  constructor({ config, gtt, registers, interrupts, counters, onFailsafe, events }: Bar0Parts) {
     this.#gtt = gtt;
     this.#registers = registers;
     this.#interrupts = interrupts;
     this.#counters = counters;
     this.#onFailsafe = onFailsafe;
+    this.#events = events;
     this.pvinfo = new Pvinfo(config);
   }
 
@@ -202,6 +208,7 @@ export class Bar0 {
     this.#interrupts.silence();
     this.#onFailsafe();
     this.#counters.failsafes++;
+    this.#events.add("failsafe");
   }
 
   #readsOnes(size: number, out: Uint32Array): void {
@@ -256,6 +263,8 @@ export class Bar0 {
     else if (message === G2V.level4Destroy) rc = this.#gtt.g2vDestroyPpgttMm(4, roots);
     const isKnown = message >= G2V.legacy && message <= G2V.contextDestroy;
     if (rc !== OK || !isKnown) this.#counters.badG2vNotifications++;
+    this.#events.add("g2v", message, frameOf(roots[0]!, roots[1]!) * PAGE_SIZE, rc);
+    this.#events.noteTables();
   }
 
   #writeRegister(offset: number, size: number, lo: number, hi: number): void {

@@ -11,6 +11,7 @@ import type { GttHost } from "../gtt/host.ts";
 import { PAGE_SIZE } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
 import { RamMap, type RamRegion, type RamRegionOptions } from "../memory/ram_map.ts";
+import type { EventLog } from "./event_log.ts";
 import { FaultInjection } from "./fault_injection.ts";
 import type { StreamerWitness } from "../streamer/witness.ts";
 import type { InterruptSink } from "./interrupts.ts";
@@ -33,6 +34,8 @@ export interface DeviceOptions extends VgpuOptions, GvtOptions {
   readonly clock?: () => number;
   /** Checks page tables and translations while engines use them. Default: nobody. */
   readonly witness?: ((gtt: VgpuGtt) => StreamerWitness) | undefined;
+  /** Where is noted what happens. Default: a log of its own. */
+  readonly events?: EventLog;
   /** Whether faults can be injected. Default false. */
   readonly faults?: boolean;
   /** Another layout of graphics memory than that of the options. */
@@ -89,7 +92,7 @@ export class Device {
    * ```
    */
   constructor(options: DeviceOptions) {
-    const { ram, onProtect, interrupts, clock, witness, faults, layout, ...others } = options;
+    const { ram, onProtect, interrupts, clock, witness, events, faults, layout, ...others } = options;
     const { platformSupported, tracking, oos, oosPoolPages, ...vgpu } = others;
     this.ram = ram;
     this.config = vgpuConfig(vgpu);
@@ -114,6 +117,7 @@ export class Device {
       ...(interrupts === undefined ? {} : { interrupts }),
       ...(clock === undefined ? {} : { clock }),
       ...(witness === undefined ? {} : { witness }),
+      ...(events === undefined ? {} : { events }),
     });
   }
 
@@ -163,6 +167,7 @@ export class Device {
     const frames = region.size / PAGE_SIZE;
     for (const gfn of this.vgpu.gtt.trackedFrames(first, frames)) this.host.protect(gfn, true);
     this.vgpu.gtt.ramAdded(first, frames);
+    this.vgpu.events.add("ram", region.gpa, region.size, 1);
     return region;
   }
 
@@ -192,6 +197,7 @@ export class Device {
     this.ram.unmap(gpa, size);
     this.host.forgetProtection(gpa / PAGE_SIZE, size / PAGE_SIZE);
     this.vgpu.gtt.ramRemoved(gpa / PAGE_SIZE, mfn, size / PAGE_SIZE);
+    this.vgpu.events.add("ram", gpa, size, 0);
   }
 
   /**

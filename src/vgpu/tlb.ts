@@ -12,6 +12,7 @@
 
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import type { RamMap } from "../memory/ram_map.ts";
+import type { EventLog } from "./event_log.ts";
 import type { Register, RegisterBlock } from "./register_table.ts";
 import type { VgpuCounters } from "./vgpu_counters.ts";
 
@@ -54,6 +55,7 @@ export class Tlb implements RegisterBlock {
   readonly #gtt: VgpuGtt;
   readonly #counters: VgpuCounters;
   readonly #ram: Pick<RamMap, "isPartlyRemote">;
+  readonly #events: EventLog;
 
   /**
    * The TLB of a vGPU.
@@ -61,16 +63,20 @@ export class Tlb implements RegisterBlock {
    * @param gtt Its engine.
    * @param counters Counts invalidations.
    * @param ram Guest RAM.
+   * @param events Where invalidations are noted.
    */
-  constructor(gtt: VgpuGtt, counters: VgpuCounters, ram: Pick<RamMap, "isPartlyRemote">) {
+  constructor(gtt: VgpuGtt, counters: VgpuCounters, ram: Pick<RamMap, "isPartlyRemote">, events: EventLog) {
     this.#gtt = gtt;
     this.#counters = counters;
     this.#ram = ram;
+    this.#events = events;
   }
 
   /** An invalidation register was written: whatever the value and the engine, all is invalidated. */
   written(): void {
     this.#counters.tlbInvalidations++;
+    this.#events.noteTables();
+    this.#events.add("tlb");
     this.#gtt.invalidate();
     // What cannot be followed is counted, as in a look.
     if (this.#gtt.gvt.tracking === "untracked" && this.#ram.isPartlyRemote) this.#gtt.syncOosPages();

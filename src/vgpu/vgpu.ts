@@ -14,13 +14,14 @@ import type { GttHost } from "../gtt/host.ts";
 import type { GvtGtt } from "../gtt/gvt_gtt.ts";
 import { VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import type { RamMap } from "../memory/ram_map.ts";
-import { CommandStreamers } from "../streamer/command_streamers.ts";
+import { CommandStreamers, type StreamerEvents } from "../streamer/command_streamers.ts";
 import { type EngineInfo, RING } from "../streamer/engines.ts";
 import { StreamerCounters } from "../streamer/streamer_counters.ts";
 import type { StreamerWitness } from "../streamer/witness.ts";
 import { Aperture } from "./aperture.ts";
 import { Bar0 } from "./bar0.ts";
 import { CommandRegisters, EngineRegisters } from "./engine_registers.ts";
+import { EventLog } from "./event_log.ts";
 import type { HostGgtt } from "./host_ggtt.ts";
 import { INTERRUPT_BANKS } from "./interrupt_banks.ts";
 import { Interrupts, type InterruptSink } from "./interrupts.ts";
@@ -85,6 +86,8 @@ export interface VgpuParts {
   readonly clock?: () => number;
   /** Checks page tables and translations while engines use them. Default: nobody. */
   readonly witness?: ((gtt: VgpuGtt) => StreamerWitness) | undefined;
+  /** Where is noted what happens. Default: a log of its own. */
+  readonly events?: EventLog;
 }
 
 /**
@@ -110,6 +113,8 @@ export class Vgpu {
   readonly counters: VgpuCounters = new VgpuCounters();
   /** What the engines have done. */
   readonly streamerCounters: StreamerCounters = new StreamerCounters();
+  /** What happened lately. */
+  readonly events: EventLog;
   /** PCI configuration space. */
   readonly pci: PciConfig;
   /** The registers of region 0. */
@@ -130,14 +135,16 @@ export class Vgpu {
    */
   constructor(parts: VgpuParts) {
     const { config, gvt, host, gm, ggtt, ram, interrupts = DEAF } = parts;
-    const { clock = () => performance.now(), witness } = parts;
+    const { clock = () => performance.now(), witness, events = new EventLog() } = parts;
     const { counters } = this;
+    this.events = events;
     this.config = config;
     this.gtt = new VgpuGtt(gvt, host, gm);
+    events.follow(this.gtt.counters);
     this.pci = new PciConfig(config.deviceId);
     this.registers = new RegisterFile(REGISTERS, {
       interrupts: { written: () => this.interrupts.update() },
-      tlb: new Tlb(this.gtt, counters, ram),
+      tlb: new Tlb(this.gtt, counters, ram, events),
       engines: {
         written: (offset, value) => this.#engineRegisters.written(offset, value),
         live: (offset) => this.#engineRegisters.live(offset),
@@ -156,6 +163,7 @@ export class Vgpu {
       counters: this.streamerCounters,
       raise: (engine, events) => this.#raise(engine, events),
       witness: witness?.(this.gtt),
+      events: streamerEvents(events),
     });
     this.#engineRegisters = new EngineRegisters(
       this.registers,
@@ -176,6 +184,7 @@ export class Vgpu {
       registers: this.registers,
       interrupts: this.interrupts,
       counters,
+      events,
       onFailsafe: () => this.#streamers.forgetAll(),
     });
     this.#aperture = new Aperture(ggtt, ram, this.gtt, counters);
@@ -320,6 +329,7 @@ export class Vgpu {
    */
   reset(): void {
     this.counters.deviceResets++;
+    this.events.add("reset", -1);
     this.pci.reset();
     this.bar0.reset();
     this.#engineRegisters.reset();
@@ -340,6 +350,24 @@ export class Vgpu {
     this.bar0.enterFailsafe();
     return false;
   }
+}
+
+/** What engines tell, noted in a log. */
+function streamerEvents(events: EventLog): StreamerEvents {
+  return {
+    began(engine, context, mm, isGoingOn) {
+      events.noteTables();
+      events.add("submit", engine, context, mm, isGoingOn ? 1 : 0);
+    },
+    completed(engine, context) {
+      events.noteTables();
+      events.add("complete", engine, context);
+    },
+    refused: (engine, context) => events.add("refuse", engine, context),
+    faulted: (engine, gma, isGgtt) => events.add("fault", engine, gma, isGgtt ? 1 : 0),
+    halted: (engine, dword, gma) => events.add("command", engine, dword, gma),
+    reset: (engine) => events.add("reset", engine),
+  };
 }
 
 /**
