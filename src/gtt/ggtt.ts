@@ -14,9 +14,6 @@ import type { Counters } from "./counters.ts";
 /** MMIO offset of the GGTT window on gen8 and gen9, bytes. */
 export const GTT_START_OFFSET = 0x800000;
 
-/** Entries that are told apart in {@linkcode Ggtt.changed}: 512, those of a page. */
-const CHUNK_SHIFT = 9;
-
 /** What a reset puts into the host's entries, with the global scratch frame. */
 const RESET_FLAGS = PRESENT;
 
@@ -45,8 +42,6 @@ export class Ggtt {
   readonly #globalScratch: () => number;
   /** What the guest stored last, valid or not: two lanes an entry, the whole graphics memory. */
   readonly entries: Uint32Array;
-  /** Which 512 entries, the guest's or the host's, may have changed since an observer looked: not 0; cleared there. */
-  readonly changed: Uint8Array;
   /** Entries whose host entry follows the guest's: stored since the last reset. Bit `index % 32` of word `index / 32`. */
   readonly #live: Uint32Array;
   readonly #count: number;
@@ -66,7 +61,6 @@ export class Ggtt {
     this.#gm = gm;
     this.#globalScratch = globalScratch;
     this.entries = new Uint32Array(2 * gm.entries);
-    this.changed = new Uint8Array(Math.ceil(gm.entries / (1 << CHUNK_SHIFT)));
     this.#count = gm.entries;
     this.#live = new Uint32Array(Math.ceil(gm.entries / 32));
   }
@@ -174,7 +168,6 @@ export class Ggtt {
     } else {
       this.#merge(index, off & 7, lo);
     }
-    this.changed[index >>> CHUNK_SHIFT] = 1;
     this.entries.set(this.#merged, 2 * index);
     this.#live[index >>> 5]! &= ~(1 << (index & 31));
   }
@@ -199,7 +192,6 @@ export class Ggtt {
    */
   reset(): void {
     this.#live.fill(0);
-    this.changed.fill(1);
     const { apertureBase, apertureSize, hiddenBase, hiddenSize } = this.#gm.layout;
     this.#resetWindow(apertureBase, apertureSize);
     this.#resetWindow(hiddenBase, hiddenSize);
@@ -225,7 +217,6 @@ export class Ggtt {
    * ```
    */
   retranslate(): void {
-    this.changed.fill(1);
     const { apertureBase, apertureSize, hiddenBase, hiddenSize } = this.#gm.layout;
     this.#retranslateWindow(apertureBase, apertureSize);
     this.#retranslateWindow(hiddenBase, hiddenSize);
@@ -271,7 +262,6 @@ export class Ggtt {
   #store(index: number, lo: number, hi: number): void {
     if (!this.#storeHost(index, lo, hi)) this.#counters.badLeaves++;
     this.#host.flushGgtt();
-    this.changed[index >>> CHUNK_SHIFT] = 1;
     this.entries[2 * index] = lo;
     this.entries[2 * index + 1] = hi;
     this.#live[index >>> 5]! |= 1 << (index & 31);

@@ -2,7 +2,8 @@
  * The device's side of snapshots: answers what has changed since an observer asked last, a bounded piece at a time, and
  * keeps nothing for anybody.
  *
- * Engines only mark what they change. When an observer asks, whatever is marked gets the *version* of that moment, so an
+ * Engines only mark the tables that they change; the GGTT is compared with what it was. When an observer asks, whatever has
+ * changed gets the *version* of that moment, so an
  * observer that names the moment it knows is given what is newer. A *round* is a question for everything newer than a
  * moment, in as many answers as it takes; what changes between two of them is newer still, and part of the next round. A
  * round of one answer says all there is at one moment: then the observer's copy is consistent.
@@ -10,12 +11,12 @@
  * @module
  */
 
-import { LANES, PAGE_SIZE } from "../gtt/entry.ts";
+import { LANES } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
 import type { PageTrack } from "../gtt/page_track.ts";
 import type { ShadowTable } from "../gtt/shadow_table.ts";
 import type { EngineParts, VgpuGtt } from "../gtt/vgpu_gtt.ts";
-import { GGTT_CHUNK } from "./snapshot.ts";
+import { GgttWatch } from "./ggtt_watch.ts";
 import {
   bytesOf,
   FIRST_TABLE_CURSOR,
@@ -42,9 +43,6 @@ export interface SnapshotSubject {
   /** Events recorded so far. */
   readonly recordedEvents: number;
 }
-
-/** A part of graphics memory in chunks: the first one and the one after the last. */
-type ChunkRange = readonly [first: number, end: number];
 
 /**
  * Answers an observer's questions.
@@ -76,8 +74,7 @@ export class SnapshotSource {
   /** Number of the last question; what changed before it has no later version. */
   #now = 0;
   #lastSerial = 0;
-  /** Versions of the GGTT's chunks. */
-  #chunks = new Uint32Array(0);
+  #ggtt = new GgttWatch();
   /** What an answer is put together in; it is sent before the next one is made. */
   readonly #wanted: ShadowTable[] = [];
   readonly #shadow = new Uint32Array(PAGES_PER_ANSWER * LANES);
@@ -95,7 +92,10 @@ export class SnapshotSource {
   answer(subject: SnapshotSubject, since: number, after: number, recheck: boolean): SnapshotAnswer {
     const { gtt } = subject;
     this.#mark(gtt.parts);
-    const chunks = after < FIRST_TABLE_CURSOR ? this.#newerChunks(gtt, since, after) : [];
+    if (after === 0) this.#ggtt.look(gtt, subject.hostGgtt, this.#now);
+    const chunks = after < FIRST_TABLE_CURSOR
+      ? this.#ggtt.tell(gtt, subject.hostGgtt, since, after, PAGES_PER_ANSWER)
+      : [];
     const room = PAGES_PER_ANSWER - chunks.length;
     const from = Math.max(after - FIRST_TABLE_CURSOR, 0);
     const isFull = room <= 0;
@@ -117,31 +117,15 @@ export class SnapshotSource {
     if (parts !== this.#parts?.deref()) {
       this.#parts = new WeakRef(parts);
       this.#engine++;
-      this.#chunks = new Uint32Array(parts.ggtt.changed.length);
-      parts.ggtt.changed.fill(1);
+      this.#ggtt = new GgttWatch();
     }
     const now = ++this.#now;
-    const { changed } = parts.ggtt;
-    for (let chunk = 0; chunk < changed.length; chunk++) {
-      if (changed[chunk] !== 0) this.#chunks[chunk] = now;
-    }
-    changed.fill(0);
     parts.tables.forEach((table) => {
       if (!table.isChanged) return;
       if (table.serial === 0) table.serial = ++this.#lastSerial;
       table.version = now;
       table.isChanged = false;
     });
-  }
-
-  #newerChunks(gtt: VgpuGtt, since: number, after: number): number[] {
-    const found: number[] = [];
-    for (const [first, end] of ownChunks(gtt)) {
-      for (let chunk = Math.max(first, after); chunk < end && found.length < PAGES_PER_ANSWER; chunk++) {
-        if (this.#chunks[chunk]! > since && chunk !== found.at(-1)) found.push(chunk);
-      }
-    }
-    return found;
   }
 
   #newerTables(
@@ -269,17 +253,6 @@ function serialsOf(tables: readonly ShadowTable[]): Uint8Array {
 function isSame(page: Uint32Array, other: Uint32Array): boolean {
   for (let lane = 0; lane < LANES; lane++) if (page[lane] !== other[lane]) return false;
   return true;
-}
-
-/** The chunks that the vGPU's windows have a part of, in order. */
-function ownChunks(gtt: VgpuGtt): ChunkRange[] {
-  const { apertureBase, apertureSize, hiddenBase, hiddenSize } = gtt.gm.layout;
-  const bytes = GGTT_CHUNK * PAGE_SIZE;
-  const range = (base: number, size: number): ChunkRange => [
-    Math.floor(base / bytes),
-    Math.ceil((base + size) / bytes),
-  ];
-  return [range(apertureBase, apertureSize), range(hiddenBase, hiddenSize)].sort(([a], [b]) => a - b);
 }
 
 /** Whether the guest's page of a table is as it was when the engine saw it last. */
