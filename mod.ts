@@ -56,6 +56,7 @@ export * from "./src/streamer/witness.ts";
 export * from "./src/vgpu/aperture.ts";
 export * from "./src/vgpu/bar0.ts";
 export * from "./src/vgpu/device.ts";
+export * from "./src/vgpu/event_log.ts";
 export * from "./src/vgpu/fault_injection.ts";
 export * from "./src/vgpu/host_ggtt.ts";
 export * from "./src/vgpu/interrupt_banks.ts";

@@ -84,7 +84,11 @@ export class EventLog {
   /** Counters of the engine when tables were spoken of last. */
   readonly #told = { synced: 0, built: 0, freed: 0, flushed: 0 };
 
-  /** @param now The time, milliseconds, never going back; default `performance.now`. Events have whole microseconds. */
+  /**
+   * A log of which nothing happened yet.
+   *
+   * @param now The time, milliseconds, never going back; default `performance.now`. Events have whole microseconds.
+   */
   constructor(now: () => number = () => performance.now()) {
     this.#clock = now;
   }

@@ -119,7 +119,7 @@ Deno.test("a stopped engine fetches nothing, says that it is idle, and goes on w
   assertEquals(await guest.words(guest.globalPage, 1), [0]);
   assertEquals(await guest.read("vcs0", "statusContext") !== 0, true); // for the error dump
   await guest.write("vcs0", "mode", GO);
-  assertEquals(await guest.read("vcs0", "mode"), 0);
+  assertEquals(await guest.read("vcs0", "mode") & 0x100, 0); // it may be done, and idle, already
   await guest.settle("vcs0");
   assertEquals(await guest.words(guest.globalPage, 1), [1]);
 });
