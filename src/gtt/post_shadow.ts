@@ -87,6 +87,7 @@ export class PostShadow {
       this.#tables.removeEntry(table, index);
       table.queue(index);
     }
+    table.isChanged = true;
     this.#listed.add(table);
   }
 
@@ -110,6 +111,7 @@ export class PostShadow {
    * ```
    */
   remove(table: ShadowTable): void {
+    table.isChanged = true;
     this.#listed.delete(table);
   }
 

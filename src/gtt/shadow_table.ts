@@ -10,7 +10,7 @@ import type { PageCopy } from "./page_copy.ts";
 import { PageTrack, type StoreHandler } from "./page_track.ts";
 
 /** Words of a bitmap with one bit an entry. */
-const BITMAP_WORDS = 16;
+export const BITMAP_WORDS = 16;
 
 /**
  * A shadow table (`engine.md` §4). It is also the page track of its guest page: stores to that page reach its
@@ -63,12 +63,14 @@ export class ShadowTable extends PageTrack {
   readonly below: (ShadowTable | null)[] | null;
   /** The tables of `below`, each once and without split pages; `null` when they have to be collected anew. */
   children: ShadowTable[] | null = null;
-  /** Whether an entry of the shadow or of the guest's page may have changed since an observer looked; set here, cleared there. */
+  /** Whether an entry of the shadow or the guest's page, or what is queued, may have changed since an observer looked. */
   isChanged = true;
   /** Which table it is and which of its states this is, for observers: they number what they look at. 0: not looked at yet. */
   serial = 0;
   /** See `serial`. */
   version = 0;
+  /** Whether observers were told a page of the guest's that is not what the shadow is made of: they want to hear if it is again. */
+  wasToldAhead = false;
   /** Entries with a half store waiting for the flush: bit `i % 32` of word `i / 32`. Made when first needed. */
   queued: Uint32Array | null = null;
 

@@ -38,8 +38,13 @@ export interface Submission {
   readonly created: boolean;
 }
 
+/** Engines made so far. */
+let engines = 0;
+
 /** The parts of an engine, made anew by each {@linkcode VgpuGtt.init}. */
 export interface EngineParts {
+  /** Which engine of this program it is, from 1: observers tell one from the next by it, without keeping either alive. */
+  readonly number: number;
   /** Who wants to hear of stores to which frame. */
   readonly tracks: PageTracks;
   /** The vGPU's scratch pages. */
@@ -1283,7 +1288,7 @@ export class VgpuGtt {
     const mms = new PpgttMms(counters, tables, this.#gvt.lru, () => this.#nextMmId++);
     const ggtt = new Ggtt(host, counters, this.gm, globalScratch);
     const translator = new Translator(host, trees);
-    return { tracks, scratch, tables, post, oos, trees, mms, ggtt, translator };
+    return { number: ++engines, tracks, scratch, tables, post, oos, trees, mms, ggtt, translator };
   }
 
   /** Takes the shadow of the longest unused address space that is not pinned (`engine.md` §11). */

@@ -17,6 +17,18 @@ interface Chunk {
   version: number;
 }
 
+/** What is asked of a GGTT. */
+export interface GgttQuestion {
+  /** What changed after this moment. */
+  readonly since: number;
+  /** Number of the first chunk that is wanted. */
+  readonly first: number;
+  /** Chunks at most. */
+  readonly limit: number;
+  /** The moment of the question. */
+  readonly now: number;
+}
+
 /**
  * Both sides of one engine's GGTT as they were.
  *
@@ -30,10 +42,10 @@ interface Chunk {
  * const { config: { apertureBase: gma }, host: { ggtt }, vgpu: { gtt } } = device;
  * const watch = new GgttWatch();
  * watch.look(gtt, ggtt.lanes, 1);
- * assertEquals(watch.tell(gtt, ggtt.lanes, 0, 0, 100).length, 4);
+ * assertEquals(watch.tell(gtt, ggtt.lanes, { since: 0, first: 0, limit: 9, now: 1 }).length, 4);
  * gtt.emulateGttMmioWrite(GTT_START_OFFSET + gma / 4096 * 8 + 8, 8, 0x5001, 0);
  * watch.look(gtt, ggtt.lanes, 2);
- * assertEquals(watch.tell(gtt, ggtt.lanes, 1, 0, 100), [gma / 0x20_0000]);
+ * assertEquals(watch.tell(gtt, ggtt.lanes, { since: 1, first: 0, limit: 9, now: 2 }), [gma / 0x20_0000]);
  * ```
  */
 export class GgttWatch {
@@ -47,36 +59,37 @@ export class GgttWatch {
    * @param now The moment, above 0 and later than any before.
    */
   look(gtt: VgpuGtt, host: Uint32Array, now: number): void {
-    const { entries } = gtt.parts.ggtt;
     this.#chunks ??= ownChunks(gtt);
     for (const chunk of this.#chunks) {
-      const { copy, number } = chunk;
-      if (copy === null) {
-        chunk.version = now;
-        continue;
-      }
-      const isGuestChanged = update(copy.guest, entries, number * LANES);
-      const isHostChanged = update(copy.host, host, number * LANES);
-      if (isGuestChanged || isHostChanged) chunk.version = now;
+      if (chunk.copy === null || this.#update(chunk, gtt, host)) chunk.version = now;
     }
   }
 
   /**
-   * What was found changed after a moment, and is told now.
+   * What was found changed after a moment, and is told as it is now.
    *
    * @param gtt As for {@linkcode look}.
    * @param host As for {@linkcode look}.
-   * @param since The moment.
-   * @param first The first chunk that is wanted.
-   * @param limit How many at most.
+   * @param what Changed since when; the first chunk that is wanted; how many at most; the moment of this question.
    * @returns Numbers of chunks, ascending.
    */
-  tell(gtt: VgpuGtt, host: Uint32Array, since: number, first: number, limit: number): number[] {
+  tell(gtt: VgpuGtt, host: Uint32Array, what: GgttQuestion): number[] {
+    const { since, first, limit, now } = what;
     const told = (this.#chunks ?? []).filter(({ number, version }) => number >= first && version > since);
     told.length = Math.min(told.length, limit);
-    const { entries } = gtt.parts.ggtt;
-    for (const chunk of told) chunk.copy ??= { guest: pageOf(entries, chunk), host: pageOf(host, chunk) };
+    for (const chunk of told) {
+      chunk.copy ??= { guest: new Uint32Array(LANES), host: new Uint32Array(LANES) };
+      // What has changed since the last look is told already: who hears of it only now must hear of what comes after.
+      if (this.#update(chunk, gtt, host)) chunk.version = now;
+    }
     return told.map(({ number }) => number);
+  }
+
+  /** Makes the copies of a chunk what it is now. @returns Whether it was something else. */
+  #update({ copy, number }: Chunk, gtt: VgpuGtt, host: Uint32Array): boolean {
+    const isGuestChanged = update(copy!.guest, gtt.parts.ggtt.entries, number * LANES);
+    const isHostChanged = update(copy!.host, host, number * LANES);
+    return isGuestChanged || isHostChanged;
   }
 }
 
@@ -93,12 +106,6 @@ function ownChunks({ gm }: VgpuGtt): Chunk[] {
     copy: null,
     version: 0,
   }));
-}
-
-function pageOf(lanes: Uint32Array, { number }: Chunk): Uint32Array {
-  const page = new Uint32Array(LANES);
-  page.set(lanes.subarray(number * LANES, (number + 1) * LANES));
-  return page;
 }
 
 /** Makes a copy what is at a place. @returns Whether it was something else. */

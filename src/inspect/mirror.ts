@@ -6,15 +6,24 @@
  */
 
 import { ENTRIES, LANES } from "../gtt/entry.ts";
-import { type GgttChunk, Snapshot, type SpaceView, type TableView, type WindowView } from "./snapshot.ts";
+import {
+  type GgttChunk,
+  Snapshot,
+  type SpaceView,
+  type TableView,
+  type TrackView,
+  type WindowView,
+} from "./snapshot.ts";
 import {
   lanesOf,
   RECORD_DWORDS,
   recordAt,
+  SNAPSHOT_FORMAT,
   type SnapshotAnswer,
   type SnapshotLists,
   TABLE_FLAG,
   type TableRecord,
+  TRACK_DWORDS,
 } from "./snapshot_wire.ts";
 
 /** Rounds after which a guest is too fast: each is shorter than the one before, unless it changes everything all the time. */
@@ -36,6 +45,13 @@ interface Pages {
   readonly shadow: Uint32Array;
   readonly guest: Uint32Array | null;
   readonly seen: Uint32Array | null;
+  readonly queued: readonly number[];
+}
+
+/** The device answers in another format than this one: it is of another version. */
+export class FormatError extends Error {
+  /** Always `"FormatError"`. */
+  override readonly name = "FormatError";
 }
 
 /** The guest changes its tables faster than an observer can look. */
@@ -99,6 +115,7 @@ export class Mirror {
    * after another while its CPU goes on.
    *
    * @returns One moment during this call.
+   * @throws {FormatError} If the device is of another version.
    * @throws {TooFastError} If the guest changes more tables between two questions than an answer has, for long.
    * @throws {ConnectionError} If the device is lost.
    */
@@ -137,7 +154,12 @@ export class Mirror {
   }
 
   async #ask(after: number, recheck: boolean): Promise<SnapshotAnswer> {
-    return await this.#peer.call("snapshot", this.#since, after, recheck) as unknown as SnapshotAnswer;
+    const answer = await this.#peer.call("snapshot", this.#since, after, recheck);
+    const { format } = answer;
+    if (format === SNAPSHOT_FORMAT) return answer as unknown as SnapshotAnswer;
+    throw new FormatError(
+      `The device answers snapshots in format ${format}, this program knows ${SNAPSHOT_FORMAT}: take both of one version`,
+    );
   }
 
   /** Another engine: nothing of what was known is true any more. */
@@ -148,7 +170,7 @@ export class Mirror {
     this.#changed.clear();
   }
 
-  #keep({ ggtt, pages, unreadable, kept, seen }: SnapshotAnswer): void {
+  #keep({ ggtt, pages, queued, unreadable, kept, seen }: SnapshotAnswer): void {
     const [numbers, guests, hosts] = ggtt.map(lanesOf) as [Uint32Array, Uint32Array, Uint32Array];
     numbers.forEach((chunk, index) => {
       this.#ggtt.set(chunk, { guest: pageAt(guests, index), host: pageAt(hosts, index) });
@@ -157,11 +179,17 @@ export class Mirror {
     const dark = new Set(unreadable);
     const known = new Set(kept);
     const moved = pagesOf(seen);
+    const waiting = queuesOf(queued);
     serials.forEach((serial, index) => {
       const before = this.#pages.get(serial);
       const guest = dark.has(serial) ? null : pageAt(guestPages, index);
       const shadow = pageAt(shadows, index);
-      const now = { shadow, guest, seen: known.has(serial) ? moved.get(serial) ?? guest : null };
+      const now = {
+        shadow,
+        guest,
+        seen: known.has(serial) ? moved.get(serial) ?? guest : null,
+        queued: waiting.get(serial) ?? [],
+      };
       this.#pages.set(serial, now);
       if (before === undefined) return;
       const count = (this.#changed.get(serial) ?? 0) + changedEntries(before, now);
@@ -170,13 +198,12 @@ export class Mirror {
   }
 
   #snapshot(engine: number, lists: SnapshotLists): Snapshot {
-    const queued = new Map(lists.queued);
     const records = lists.tables.flatMap(recordsOf).sort((a, b) => a.serial - b.serial);
     const tables = new Map<number, TableView>();
     for (const record of records) {
       tables.set(
         record.serial,
-        tableView(record, this.#pages.get(record.serial)!, queued.get(record.serial)),
+        tableView(record, this.#pages.get(record.serial)!),
       );
     }
     for (const serial of this.#pages.keys()) if (!tables.has(serial)) this.#pages.delete(serial);
@@ -194,7 +221,7 @@ export class Mirror {
       spaces: lists.spaces.map(spaceView),
       lru,
       ram: lists.ram.map(([gpa, size, mfn, kind, readonly]) => ({ gpa, size, mfn, kind, readonly })),
-      tracks: lists.tracks.map(([gfn, track, isEnabled]) => ({ gfn, track, isEnabled })),
+      tracks: trackViews(lists.tracks),
       windows: windowViews(lists.windows),
       ggtt: new Map([...this.#ggtt].sort(([a], [b]) => a - b)),
     });
@@ -210,8 +237,7 @@ function recordsOf(bytes: Uint8Array): TableRecord[] {
 
 function tableView(
   record: TableRecord,
-  { shadow, guest, seen }: Pages,
-  queued: readonly number[] = [],
+  { shadow, guest, seen, queued }: Pages,
 ): TableView {
   const { serial, gfn, kind, mfn, refs, writes, flags } = record;
   return {
@@ -254,6 +280,31 @@ function windowViews(
     { name: "aperture", base: apertureBase, size: apertureSize },
     { name: "hidden", base: hiddenBase, size: hiddenSize },
   ];
+}
+
+function trackViews(bytes: Uint8Array): TrackView[] {
+  const lanes = lanesOf(bytes);
+  const views: TrackView[] = [];
+  for (let at = 0; at < lanes.length; at += TRACK_DWORDS) {
+    views.push({
+      gfn: lanes[at]! + lanes[at + 1]! * 2 ** 32,
+      track: lanes[at + 2]!,
+      isEnabled: lanes[at + 3] === 1,
+    });
+  }
+  return views;
+}
+
+/** Entries that wait, by serial. */
+function queuesOf([serials, bitmaps]: SnapshotAnswer["queued"]): Map<number, readonly number[]> {
+  const lanes = lanesOf(bitmaps);
+  const isSet = (table: number, index: number) =>
+    (lanes[table * (ENTRIES / 32) + (index >>> 5)]! & 1 << (index & 31)) !== 0;
+  const indices = Array.from({ length: ENTRIES }, (_, index) => index);
+  return new Map([...lanesOf(serials)].map((serial, table) => [
+    serial,
+    indices.filter((index) => isSet(table, index)),
+  ]));
 }
 
 /** Pages by serial. */

@@ -14,7 +14,7 @@
 import { LANES } from "../gtt/entry.ts";
 import { OK } from "../gtt/errno.ts";
 import type { PageTrack } from "../gtt/page_track.ts";
-import type { ShadowTable } from "../gtt/shadow_table.ts";
+import { BITMAP_WORDS, type ShadowTable } from "../gtt/shadow_table.ts";
 import type { EngineParts, VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import { GgttWatch } from "./ggtt_watch.ts";
 import {
@@ -25,9 +25,11 @@ import {
   RECHECKS_PER_ANSWER,
   RECORD_DWORDS,
   RECORDS_PER_BIN,
+  SNAPSHOT_FORMAT,
   type SnapshotAnswer,
   type SnapshotLists,
   TABLE_FLAG,
+  TRACK_DWORDS,
 } from "./snapshot_wire.ts";
 
 /** What a snapshot is taken of. */
@@ -69,7 +71,7 @@ export interface SnapshotSubject {
  * ```
  */
 export class SnapshotSource {
-  #parts: WeakRef<EngineParts> | null = null;
+  /** Number of the engine that was asked last. The engine itself is not kept: it may have gone long ago. */
   #engine = 0;
   /** Number of the last question; what changed before it has no later version. */
   #now = 0;
@@ -94,7 +96,12 @@ export class SnapshotSource {
     this.#mark(gtt.parts);
     if (after === 0) this.#ggtt.look(gtt, subject.hostGgtt, this.#now);
     const chunks = after < FIRST_TABLE_CURSOR
-      ? this.#ggtt.tell(gtt, subject.hostGgtt, since, after, PAGES_PER_ANSWER)
+      ? this.#ggtt.tell(gtt, subject.hostGgtt, {
+        since,
+        first: after,
+        limit: PAGES_PER_ANSWER,
+        now: this.#now,
+      })
       : [];
     const room = PAGES_PER_ANSWER - chunks.length;
     const from = Math.max(after - FIRST_TABLE_CURSOR, 0);
@@ -103,6 +110,7 @@ export class SnapshotSource {
       ? { tables: [], next: chunks.at(-1)! + 1 }
       : this.#newerTables(subject, since, from, room, recheck);
     return {
+      format: SNAPSHOT_FORMAT,
       engine: this.#engine,
       now: this.#now,
       next,
@@ -114,9 +122,8 @@ export class SnapshotSource {
 
   /** Gives all that has changed the version of this moment. */
   #mark(parts: EngineParts): void {
-    if (parts !== this.#parts?.deref()) {
-      this.#parts = new WeakRef(parts);
-      this.#engine++;
+    if (parts.number !== this.#engine) {
+      this.#engine = parts.number;
       this.#ggtt = new GgttWatch();
     }
     const now = ++this.#now;
@@ -140,7 +147,7 @@ export class SnapshotSource {
     let isSorted = true;
     tables.forEach((table) => {
       if (table.serial <= after) return;
-      if (table.version <= since && !(recheck && outOfSync.has(table))) return;
+      if (table.version <= since && !(recheck && (table.wasToldAhead || outOfSync.has(table)))) return;
       isSorted &&= wanted.length === 0 || table.serial > wanted.at(-1)!.serial;
       wanted.push(table);
     });
@@ -151,7 +158,10 @@ export class SnapshotSource {
     let at = 0;
     while (at < count && newer.length < room) {
       const table = wanted[at++]!;
-      if (table.version > since || !isAsKnown(gtt, table)) newer.push(table);
+      const isBehind = outOfSync.has(table) && !isAsKnown(gtt, table);
+      // The guest took a change back: who was told of that has to hear.
+      if (table.wasToldAhead && !isBehind) table.version = this.#now;
+      if (table.version > since || isBehind) newer.push(table);
     }
     const next = at < wanted.length ? wanted[at - 1]!.serial + FIRST_TABLE_CURSOR : null;
     wanted.length = 0;
@@ -170,19 +180,16 @@ export class SnapshotSource {
   }
 
   #lists({ gtt, ram, tracks, recordedEvents }: SnapshotSubject): SnapshotLists {
-    const { tables, mms, post, scratch } = gtt.parts;
+    const { tables, mms, scratch } = gtt.parts;
     const { apertureBase, apertureSize, hiddenBase, hiddenSize } = gtt.gm.layout;
-    const queued = [...post.listed].map((table): [number, number[]] => [table.serial, table.queuedIndices()]);
     return {
       tables: this.#records(gtt, tables.size),
       spaces: [...mms.all()].map((
         { id, level, refs, pins, shadowed, roots, shadowRoots },
       ) => [id, level, refs, pins, shadowed, bytesOf(roots).slice(), bytesOf(shadowRoots).slice()]),
       lru: [...gtt.gvt.lru].filter((mm) => mms.get(mm.id) === mm).map((mm) => mm.id),
-      queued,
       ram: ram.map(({ gpa, size, mfn, kind, readonly }) => [gpa, size, mfn, kind, readonly]),
-      tracks: [...tracks].filter(([, track]) => track.registered)
-        .map(([handle, { gfn, enabled }]) => [gfn, handle, enabled]),
+      tracks: trackRecords(tracks),
       scratch: [gtt.gvt.globalScratch, ...scratch.mfn.slice(1)],
       windows: [apertureBase, apertureSize, hiddenBase, hiddenSize],
       tracking: gtt.gvt.tracking,
@@ -215,7 +222,7 @@ export class SnapshotSource {
   #tablePages(
     { gtt }: SnapshotSubject,
     tables: readonly ShadowTable[],
-  ): Pick<SnapshotAnswer, "pages" | "unreadable" | "kept" | "seen"> {
+  ): Pick<SnapshotAnswer, "pages" | "queued" | "unreadable" | "kept" | "seen"> {
     const { outOfSync } = gtt.parts.oos;
     const length = tables.length * LANES;
     const shadow = this.#shadow.subarray(0, length);
@@ -231,20 +238,43 @@ export class SnapshotSource {
         unreadable.push(table.serial);
       }
       const { snapshot } = table;
+      table.wasToldAhead = false;
       if (snapshot === null || !outOfSync.has(table)) return;
       kept.push(table.serial);
-      if (!isSame(snapshot, page)) moved.push(table);
+      if (isSame(snapshot, page)) return;
+      moved.push(table);
+      table.wasToldAhead = true;
     });
+    const waiting = tables.filter((table) => gtt.parts.post.listed.has(table));
+    const queued = new Uint32Array(waiting.length * BITMAP_WORDS);
+    waiting.forEach((table, index) => queued.set(table.queued!, index * BITMAP_WORDS));
     const seen = new Uint32Array(moved.length * LANES);
     moved.forEach(({ snapshot }, index) => seen.set(snapshot!, index * LANES));
     return {
       pages: [serialsOf(tables), bytesOf(shadow), bytesOf(guest)],
+      queued: [serialsOf(waiting), bytesOf(queued)],
       unreadable,
       kept,
       seen: [serialsOf(moved), bytesOf(seen)],
     };
   }
 }
+
+function trackRecords(tracks: SnapshotSubject["tracks"]): Uint8Array {
+  const records = new Uint32Array(tracks.size * TRACK_DWORDS);
+  let at = 0;
+  tracks.forEach(({ gfn, enabled, registered }, handle) => {
+    if (!registered) return;
+    records[at] = gfn;
+    records[at + 1] = gfn / LANE;
+    records[at + 2] = handle;
+    records[at + 3] = enabled ? 1 : 0;
+    at += TRACK_DWORDS;
+  });
+  return bytesOf(records.subarray(0, at));
+}
+
+const LANE = 2 ** 32;
 
 function serialsOf(tables: readonly ShadowTable[]): Uint8Array {
   return bytesOf(Uint32Array.from(tables, ({ serial }) => serial));

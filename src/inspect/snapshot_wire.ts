@@ -7,6 +7,9 @@
 import type { TableKind } from "../gtt/entry.ts";
 import type { ShadowTable } from "../gtt/shadow_table.ts";
 
+/** What {@linkcode SnapshotAnswer} is in this version. */
+export const SNAPSHOT_FORMAT = 1;
+
 /** Pages of each side that one answer carries at most: they keep the device from its guest for a millisecond or two. */
 export const PAGES_PER_ANSWER = 64;
 
@@ -15,6 +18,9 @@ export const RECHECKS_PER_ANSWER = 2048;
 
 /** Dwords of a table's record. */
 export const RECORD_DWORDS = 8;
+
+/** Dwords of a page track. */
+export const TRACK_DWORDS = 4;
 
 /** Table records of one `bin`: it may have 2 MiB. */
 export const RECORDS_PER_BIN = 65536;
@@ -64,12 +70,10 @@ export interface SnapshotLists {
   spaces: [number, number, number, number, boolean, Uint8Array, Uint8Array][];
   /** Handles, the longest unused first. */
   lru: number[];
-  /** Entries that wait for the flush, by serial. */
-  queued: [serial: number, indices: number[]][];
   /** Guest RAM: address, size, first host frame, kind, whether read-only. */
   ram: [number, number, number, string, boolean][];
-  /** Page tracks of the VMM: frame, handle, whether enabled. */
-  tracks: [number, number, boolean][];
+  /** Page tracks of the VMM, {@linkcode TRACK_DWORDS} each: frame, its high half, handle, whether enabled. */
+  tracks: Uint8Array;
   /** Host frames of scratch tables by kind, -1 for none; that of the device's scratch page at 0. */
   scratch: number[];
   /** The vGPU's windows: address and size of the aperture part, of the hidden part. */
@@ -83,6 +87,8 @@ export interface SnapshotLists {
 
 /** One answer. */
 export interface SnapshotAnswer {
+  /** {@linkcode SNAPSHOT_FORMAT} of the device. */
+  format: number;
   /** Number of the engine. */
   engine: number;
   /** The moment: what changes later is newer. */
@@ -93,6 +99,8 @@ export interface SnapshotAnswer {
   ggtt: [Uint8Array, Uint8Array, Uint8Array];
   /** Tables: serials, shadows, guest pages. */
   pages: [Uint8Array, Uint8Array, Uint8Array];
+  /** Of those with entries that wait for the flush: serials, a bitmap of 512 bits each. */
+  queued: [Uint8Array, Uint8Array];
   /** Serials of those without a guest page that can be read. */
   unreadable: number[];
   /** Serials of those that have a page as the engine saw it last. */

@@ -5,7 +5,7 @@
  */
 
 import type { VerdictClass } from "./reasons.ts";
-import type { SideWalk, Walk, WalkEnd, WalkStep } from "./walk_steps.ts";
+import type { SideWalk, Walk, WalkEnd, WalkStep } from "./walk_result.ts";
 import { hex } from "./target.ts";
 import type { Judge, Verdict } from "./verdict.ts";
 

@@ -5,7 +5,7 @@
  */
 
 import { CLASS_LETTERS } from "./reasons.ts";
-import type { Walk, WalkEntry, WalkStep } from "./walk_steps.ts";
+import type { Walk, WalkEntry, WalkStep } from "./walk_result.ts";
 import { hex } from "./target.ts";
 
 /**

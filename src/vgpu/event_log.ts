@@ -11,6 +11,9 @@ import type { Counters } from "../gtt/counters.ts";
 /** Events that are kept: a minute of a busy guest's submissions, or an hour of a quiet one's. */
 export const EVENTS_KEPT = 4096;
 
+/** Events that one answer tells: a millisecond's work. */
+export const EVENTS_TOLD = 256;
+
 /** Kinds of events and the names of what each tells, in order. */
 export const EVENT_FIELDS = {
   /** A VMM attached: its session, and whether it traps stores (0) or not (1). */
@@ -163,11 +166,12 @@ export class EventLog {
    * The events after one.
    *
    * @param n Number of the last event that is known, 0 for none.
-   * @returns Those that are still kept, oldest first.
+   * @returns Those that are still kept, oldest first; {@linkcode EVENTS_TOLD} at most.
    */
   since(n: number): LoggedEvent[] {
     const events: LoggedEvent[] = [];
-    for (let each = Math.max(n, this.#last - EVENTS_KEPT) + 1; each <= this.#last; each++) {
+    const first = Math.max(n, this.#last - EVENTS_KEPT) + 1;
+    for (let each = first; each <= this.#last && events.length < EVENTS_TOLD; each++) {
       const at = ((each - 1) % EVENTS_KEPT) * SLOT;
       const kind = KINDS[this.#slots[at + 1]!]!;
       const values = [...this.#slots.subarray(at + 2, at + 2 + EVENT_FIELDS[kind].length)];
