@@ -162,7 +162,7 @@ export const METHODS = {
     nil,
     "Removes RAM that was added with exactly this address and size.",
   ),
-  mem_read: method("vmm", [gpa, param("length", uint(0, MAX_BYTES))], bytes(MAX_BYTES), "Reads guest RAM."),
+  mem_read: method("any", [gpa, param("length", uint(0, MAX_BYTES))], bytes(MAX_BYTES), "Reads guest RAM."),
   mem_write: method(
     "vmm",
     [gpa, data],
@@ -261,6 +261,18 @@ export const METHODS = {
     "One walk of guest and shadow, step by step.",
   ),
   registers: method("any", [], mapOf(value), "Every register that has a name, with its value."),
+  snapshot: method(
+    "any",
+    [param("since", count), param("after", count), param("recheck", bool)],
+    mapOf(value),
+    "What has changed in page tables since a moment, guest and shadow, in bounded pieces (§4.1).",
+  ),
+  events: method(
+    "any",
+    [param("since", count)],
+    mapOf(value),
+    "What happened since event number `since`: notifications, submissions, syncs, faults, resets.",
+  ),
 
   debug_init: method(
     "debug",

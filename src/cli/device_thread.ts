@@ -30,8 +30,12 @@ export interface DeviceThreadOptions {
   readonly verify: boolean;
   /** Whether debug methods are there. */
   readonly debug: boolean;
+  /** The file to record to, which is there and empty, or `null`. */
+  readonly record: string | null;
   /** How to log. */
   readonly log: LogOptions;
+  /** Whether Deno observes this thread, which then has to be let in now and then. */
+  readonly observed: boolean;
   /** Where to listen. */
   readonly sockets: readonly ThreadSocket[];
   /** An eventfd by which the thread is woken. */

@@ -13,6 +13,7 @@ import { ListenError } from "../server/socket_file.ts";
 import { VfioUserSession } from "../server/vfio_user_session.ts";
 import type { DeviceThreadOptions, DeviceThreadReport, ThreadSocket } from "./device_thread.ts";
 import { makeLog } from "./log.ts";
+import { OpenRecording } from "./recording.ts";
 
 /** What a worker's global scope has; the compiler takes every file for one of the main thread. */
 interface ThreadScope {
@@ -23,9 +24,15 @@ interface ThreadScope {
 const scope = self as unknown as ThreadScope;
 const report = (message: DeviceThreadReport) => scope.postMessage(message);
 
-scope.onmessage = ({ data }) => {
+/**
+ * How long Deno's exporter of OpenTelemetry may wait for this thread, milliseconds. It waits for every thread, whether that
+ * has something to tell or not.
+ */
+const OBSERVED_EVERY = 100;
+
+scope.onmessage = async ({ data }) => {
   try {
-    work(data);
+    await work(data);
     report({ kind: "ended" });
   } catch (error) {
     if (error instanceof ListenError) return report({ kind: "deaf", reason: error.message });
@@ -36,11 +43,13 @@ scope.onmessage = ({ data }) => {
   }
 };
 
-function work(options: DeviceThreadOptions): void {
+async function work(options: DeviceThreadOptions): Promise<void> {
   const { vgpu, oos, verify, debug, log: logOptions, sockets, wake, stop } = options;
   const libc = loadLibc();
   const log = makeLog(logOptions, (text) => report({ kind: "line", text }));
-  const service = new DeviceService({ ...vgpu, oos, verify }, debug, log);
+  using recording = OpenRecording.begin(options, log);
+  const recorder = recording?.recorder ?? null;
+  const service = new DeviceService({ ...vgpu, oos, verify }, debug, { log, recorder });
   const descriptors = {
     close: (fd: number) => libc.close(fd),
     // Raising one whose number is at its end must not wait; a peer that undoes this harms nobody but itself and its
@@ -56,13 +65,16 @@ function work(options: DeviceThreadOptions): void {
       refusal: () => null,
     };
   const isStopped = () => Atomics.load(stop, 0) !== 0;
-  new FastLoop(libc, {
+  const loop = new FastLoop(libc, {
     listeners: sockets.map(listenerOf),
     wake,
     isStopped,
     background: service.served,
     log,
-  }).run();
+  });
+  while (!loop.runFor(options.observed ? OBSERVED_EVERY : Infinity)) {
+    await new Promise((resolve) => setTimeout(resolve));
+  }
   service.served.device[Symbol.dispose]();
 }
 

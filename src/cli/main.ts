@@ -13,6 +13,7 @@ const USAGE = `Usage: vgtt COMMAND [OPTION]…
   start    run the device for a VMM until SIGTERM (start --help)
   demo     start a device, replay a real guest's session, check every translation
   replay   replay traces and recordings against a device (replay --help)
+  inspect  look into a device from outside: page tables, registers, what happens (inspect --help)
 `;
 
 /** Runs a command. @returns The exit status. */
@@ -22,6 +23,10 @@ const COMMANDS: ReadonlyMap<string, () => Promise<Command>> = new Map([
   ["start", async () => (await loadLater<typeof import("./start.ts")>("start.ts")).start],
   ["demo", async () => (await loadLater<typeof import("./demo.ts")>("demo.ts")).demo],
   ["replay", async () => (await loadLater<typeof import("./replay.ts")>("replay.ts")).replay],
+  [
+    "inspect",
+    async () => (await loadLater<typeof import("./inspect/inspect.ts")>("inspect/inspect.ts")).inspect,
+  ],
 ]);
 
 async function main([name = "", ...args]: readonly string[]): Promise<number> {

@@ -30,7 +30,17 @@ export class OwnDevice implements AsyncDisposable {
    * @throws {ListenError} When the path cannot be had.
    */
   static async start(path: string, debug: boolean): Promise<OwnDevice> {
-    const service = new DeviceService({}, debug);
+    return await OwnDevice.serve(path, new DeviceService({}, debug));
+  }
+
+  /**
+   * Lets others connect to a device that is there already.
+   *
+   * @param path Where it listens.
+   * @param service The device.
+   * @throws {ListenError} When the path cannot be had.
+   */
+  static async serve(path: string, service: DeviceService): Promise<OwnDevice> {
     const listener = await listenUnix(path);
     const stop = new AbortController();
     const served = serve(listener, (id) => new RpcSession(service, { id }), { signal: stop.signal });

@@ -5,6 +5,8 @@ import { serve } from "../server/portable_loop.ts";
 import { RpcSession } from "../server/rpc_session.ts";
 import { ListenError } from "../server/socket_file.ts";
 import { makeLog } from "./log.ts";
+import { createRecording } from "./record_file.ts";
+import { OpenRecording } from "./recording.ts";
 import type { Serving } from "./serving.ts";
 import type { StartOptions } from "./start_options.ts";
 import { say } from "./terminal.ts";
@@ -24,13 +26,24 @@ export async function servePortably(options: StartOptions): Promise<Serving> {
     );
   }
   const log = makeLog(options.log, (line) => say(line));
-  const service = new DeviceService({ ...vgpu, oos, verify }, debug, log);
   const listener = fd === null ? await listenUnix(socketPath!, { mode }) : await listenInherited(fd);
+  let recording: OpenRecording | null;
+  try {
+    createRecording(options.record);
+    recording = OpenRecording.begin(options, log);
+  } catch (error) {
+    listener.close();
+    throw error;
+  }
+  const recorder = recording?.recorder ?? null;
+  const service = new DeviceService({ ...vgpu, oos, verify }, debug, { log, recorder });
   const stop = new AbortController();
   const makeSession = (id: number) => new RpcSession(service, { id, log });
   return {
     names: [listener.name],
-    ended: serve(listener, makeSession, { signal: stop.signal, background: service.served, log }),
+    rpcPath: socketPath,
+    ended: serve(listener, makeSession, { signal: stop.signal, background: service.served, log })
+      .finally(() => recording?.[Symbol.dispose]()),
     stop: () => stop.abort(),
     close: () => listener.close(),
   };

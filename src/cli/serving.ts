@@ -2,6 +2,8 @@
 export interface Serving {
   /** What it listens on. */
   readonly names: readonly string[];
+  /** Path by which one can connect to it in MessagePack-RPC; `null`: none is known. */
+  readonly rpcPath: string | null;
   /** Settles when it has ended. */
   readonly ended: Promise<void>;
   /** Tells it to end. */

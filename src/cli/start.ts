@@ -5,15 +5,20 @@
  */
 
 import { PROTOCOL_VERSION } from "../../protocol/limits.ts";
+import type { Exporter } from "../metrics/exporter.ts";
 import { loadLibc, OpenFlag } from "../platform/libc.ts";
 import { adoptListening, listenByLibc, type ListeningSocket } from "../server/fast_listener.ts";
+import type { Log } from "../server/rpc_session.ts";
 import { SERVER_NAME } from "../server/server_name.ts";
 import { ListenError } from "../server/socket_file.ts";
 import { graphicsMemory, vgpuConfig } from "../vgpu/vgpu_options.ts";
 import { DeviceThread, type ThreadSocket } from "./device_thread.ts";
+import { environment } from "./environment.ts";
 import { loadLater } from "./load_later.ts";
 import { makeLog } from "./log.ts";
+import { createRecording, RecordError } from "./record_file.ts";
 import type { Serving } from "./serving.ts";
+import { defaultSocketPath } from "./socket_path.ts";
 import { parseStartOptions, START_USAGE, type StartOptions } from "./start_options.ts";
 import { print, say } from "./terminal.ts";
 import { EXIT_FAILED, EXIT_OK, UsageError } from "./usage.ts";
@@ -38,8 +43,9 @@ export async function start(args: readonly string[]): Promise<number> {
     const serving = await (mayCallLibc() ? serveInThread(options) : servePortably(options));
     return await runUntilSignal(serving, options);
   } catch (error) {
-    if (!(error instanceof ListenError || error instanceof PidFileError)) throw error;
-    say(error.message);
+    const isExpected = [ListenError, PidFileError, RecordError].some((kind) => error instanceof kind);
+    if (!isExpected) throw error;
+    say((error as Error).message);
     return EXIT_FAILED;
   }
 }
@@ -52,14 +58,20 @@ function mayCallLibc(): boolean {
   return Deno.permissions.querySync({ name: "ffi" }).state === "granted";
 }
 
+/** Whether Deno exports by OpenTelemetry. */
+function isObservedByDeno(): boolean {
+  return environment("OTEL_DENO") === "true";
+}
+
 /** What this program can do as it was started. */
 function capabilities(): object {
   const features = mayCallLibc() ? [...CAPABILITIES.features, "vfio-user"] : CAPABILITIES.features;
   return { ...CAPABILITIES, features };
 }
 
-async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: StartOptions): Promise<number> {
-  const log = makeLog(logOptions, (line) => say(line));
+async function runUntilSignal(serving: Serving, options: StartOptions): Promise<number> {
+  const { pidFile } = options;
+  const log = makeLog(options.log, (line) => say(line));
   const stopped = Promise.withResolvers<"late">();
   let deadline: ReturnType<typeof setTimeout> | undefined;
   const onSignal = () => {
@@ -70,7 +82,11 @@ async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: St
     using _removed = new PidFile(pidFile);
     Deno.addSignalListener("SIGTERM", onSignal);
     Deno.addSignalListener("SIGINT", onSignal);
-    for (const on of serving.names) log("info", "listening", { on, pid: Deno.pid });
+    serving.ended.catch(() => {}); // it may end before it is waited for
+    await using exporter = await exportMetrics(serving, options, log);
+    for (const on of [...serving.names, ...exporter?.names ?? []]) {
+      log("info", "listening", { on, pid: Deno.pid });
+    }
     const how = await Promise.race([serving.ended, stopped.promise]);
     if (how === "late") log("warn", "stopped in the middle of a message");
     else log("info", "stopped");
@@ -84,6 +100,25 @@ async function runUntilSignal(serving: Serving, { pidFile, log: logOptions }: St
   }
 }
 
+/** Exports metrics if that is asked for, and only then loads what it takes. @returns `null` if it is not. */
+async function exportMetrics(
+  { rpcPath }: Serving,
+  { metricsPath: path, metricsListen: listen, socketMode: mode }: StartOptions,
+  log: Log,
+): Promise<Exporter | null> {
+  const openTelemetry = isObservedByDeno();
+  const isOptional = path === null && listen === null;
+  if (isOptional && !openTelemetry) return null;
+  if (rpcPath === null) {
+    const why = "Cannot export metrics: there is no path by which to ask the device: use --socket-path";
+    if (!isOptional) throw new ListenError(why);
+    log("warn", why);
+    return null;
+  }
+  const { Exporter } = await loadLater<typeof import("../metrics/exporter.ts")>("../metrics/exporter.ts");
+  return await Exporter.start({ device: rpcPath, path, listen, mode, openTelemetry });
+}
+
 /** Serves in this thread; all that it needs is loaded for it. */
 async function servePortably(options: StartOptions): Promise<Serving> {
   const portable = await loadLater<typeof import("./serve_portably.ts")>("serve_portably.ts");
@@ -93,7 +128,7 @@ async function servePortably(options: StartOptions): Promise<Serving> {
 /** Serves by the C library, in a thread of its own: whatever the device is asked, in the shortest time. */
 async function serveInThread(options: StartOptions): Promise<Serving> {
   const libc = loadLibc();
-  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, verify, debug, log } = options;
+  const { fd, socketPath, vfioUserPath, socketMode: mode, vgpu, oos, verify, debug, record, log } = options;
   const listening: ListeningSocket[] = [];
   const sockets: ThreadSocket[] = [];
   const add = (protocol: ThreadSocket["protocol"], socket: ListeningSocket) => {
@@ -105,8 +140,19 @@ async function serveInThread(options: StartOptions): Promise<Serving> {
     if (fd !== null) add("rpc", adoptListening(libc, fd));
     if (socketPath !== null) add("rpc", await listenByLibc(libc, socketPath, { mode }));
     if (vfioUserPath !== null) add("vfio-user", await listenByLibc(libc, vfioUserPath, { mode }));
-    const thread = new DeviceThread(libc, { vgpu, oos, verify, debug, log, sockets });
+    createRecording(record);
+    const thread = new DeviceThread(libc, {
+      vgpu,
+      oos,
+      verify,
+      debug,
+      record,
+      log,
+      observed: isObservedByDeno(),
+      sockets,
+    });
     return {
+      rpcPath: socketPath ?? (fd === null ? null : libc.socketPath(fd)),
       names: sockets.map(({ name, protocol }) => protocol === "rpc" ? name : `${name} (vfio-user)`),
       ended: thread.ended,
       stop: () => thread.stop(),
@@ -119,14 +165,6 @@ async function serveInThread(options: StartOptions): Promise<Serving> {
     close();
     throw error;
   }
-}
-
-/** Where a device listens if it is not told: in the user's own folder for such things, if it is known. */
-export function defaultSocketPath(): string {
-  const variable = "XDG_RUNTIME_DIR";
-  const mayRead = Deno.permissions.querySync({ name: "env", variable }).state === "granted";
-  const folder = mayRead ? Deno.env.get(variable) ?? "" : "";
-  return `${folder === "" ? "/tmp" : folder}/vgtt.sock`;
 }
 
 /** @throws {UsageError} If there cannot be such a vGPU. */

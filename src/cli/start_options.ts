@@ -20,6 +20,10 @@ Runs the device until SIGTERM or SIGINT.
   --vfio-user-path PATH  let a hypervisor attach here as to a vfio-user device
   --fd N                 listen on this inherited socket instead, which must be listening already
   --socket-mode MODE     permission bits of the socket, octal (default 0600)
+  --metrics-path PATH    answer scrapes by Prometheus on this Unix socket: HTTP, GET /metrics
+  --metrics-listen HOST:PORT  the same over TCP; HOST is 127.0.0.1 if only a port is given
+  --record FILE          write everything that comes in to a new file, for deno task replay; guest memory that the
+                         device reads is in it, so it is yours alone (mode 0600)
   --pid-file PATH        write the process id there, removed at the end
   --log KEY=VALUE,…      format=text|json, level=debug|info|warn|error (default format=text,level=info)
   --device ID            PCI device id, hexadecimal (default 0x1912)
@@ -46,6 +50,12 @@ export interface StartOptions {
   readonly fd: number | null;
   /** Permission bits of the socket. */
   readonly socketMode: number;
+  /** Path of the Unix socket on which metrics can be scraped, or `null`. */
+  readonly metricsPath: string | null;
+  /** Address on which metrics can be scraped, or `null`. */
+  readonly metricsListen: { readonly hostname: string; readonly port: number } | null;
+  /** The file to record to, or `null`. */
+  readonly record: string | null;
   /** Where to write the process id. */
   readonly pidFile: string | null;
   /** How to log. */
@@ -65,6 +75,9 @@ const STRINGS = [
   "vfio-user-path",
   "fd",
   "socket-mode",
+  "metrics-path",
+  "metrics-listen",
+  "record",
   "pid-file",
   "log",
   "device",
@@ -106,7 +119,7 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
     }
     return typeof value === "string" && print === null ? value : null;
   };
-  const path = (name: "socket-path" | "vfio-user-path" | "pid-file") => {
+  const path = (name: "socket-path" | "vfio-user-path" | "metrics-path" | "record" | "pid-file") => {
     const given = text(name);
     return given === null ? null : userPath(given);
   };
@@ -115,6 +128,16 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
   const fd = text("fd");
   if (socketPath !== null && socketPath === vfioUserPath) {
     throw new UsageError("--socket-path and --vfio-user-path need different paths");
+  }
+  const metricsPath = path("metrics-path");
+  const metricsListen = text("metrics-listen");
+  if (metricsPath !== null && (metricsPath === socketPath || metricsPath === vfioUserPath)) {
+    throw new UsageError("--metrics-path needs a path of its own");
+  }
+  if (
+    (metricsPath ?? metricsListen) !== null && vfioUserPath !== null && socketPath === null && fd === null
+  ) {
+    throw new UsageError("metrics are asked for over the device's other socket: add --socket-path PATH");
   }
   if (socketPath !== null && fd !== null) throw new UsageError("--socket-path and --fd exclude each other");
   if (fd !== null && text("socket-mode") !== null) {
@@ -129,6 +152,9 @@ export function parseStartOptions(args: readonly string[], defaultSocket: () => 
     vfioUserPath,
     fd: fd === null ? null : integer("fd", fd),
     socketMode: mode(text("socket-mode") ?? "0600"),
+    metricsPath,
+    metricsListen: metricsListen === null ? null : tcpAddress("metrics-listen", metricsListen),
+    record: path("record"),
     pidFile: path("pid-file"),
     log: parseLogOptions(text("log") ?? ""),
     vgpu: { ...vgpuOptions(text), hugePages: parsed["huge-pages"] === true },
@@ -169,6 +195,17 @@ function pciId(name: string, text: string): number {
     throw new UsageError(`--${name} must be a PCI id such as 0x1912: got ${JSON.stringify(text)}`);
   }
   return parseInt(digits, 16);
+}
+
+/** A TCP address, e.g. `9400` or `[::1]:9400`; of this machine alone if no host is named. */
+function tcpAddress(name: string, text: string): { hostname: string; port: number } {
+  const [, bracketed, plain, digits] = /^(?:(?:\[([0-9a-f:.]+)\]|([^:[\]\s]+)):)?(\d{1,5})$/i.exec(text) ??
+    [];
+  const port = Number(digits);
+  if (!(port <= 0xffff)) {
+    throw new UsageError(`--${name} must be HOST:PORT or PORT: got ${JSON.stringify(text)}`);
+  }
+  return { hostname: bracketed ?? plain ?? "127.0.0.1", port };
 }
 
 /** Permission bits in octal. */

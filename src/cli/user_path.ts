@@ -1,3 +1,5 @@
+import { environment } from "./environment.ts";
+
 /**
  * A path as the user means it: `deno task` changes to the project's folder before it runs a command, and says in
  * `INIT_CWD` where the user was.
@@ -7,8 +9,6 @@
  */
 export function userPath(path: string): string {
   if (path.startsWith("/")) return path;
-  const variable = "INIT_CWD";
-  const mayRead = Deno.permissions.querySync({ name: "env", variable }).state === "granted";
-  const folder = mayRead ? Deno.env.get(variable) : undefined;
-  return folder === undefined ? path : `${folder}/${path}`;
+  const folder = environment("INIT_CWD");
+  return folder === "" ? path : `${folder}/${path}`;
 }

@@ -97,7 +97,7 @@ export class MemoryBacking implements Backing {
   /** Compares one page: see {@linkcode Backing.holdsPage}. */
   holdsPage(at: number, copy: PageCopy): boolean {
     if (at + PAGE_BYTES > this.#bytes.length) return false;
-    if (this.#compare === null) return isSame(this.#entries, at / 8, copy.entries);
+    if (this.#compare === null) return isSamePage(this.#entries, at / 8, copy.entries);
     return this.#compare(this.#pageAt(at), copy.bytes);
   }
 
@@ -179,8 +179,15 @@ export class MemoryBacking implements Backing {
   }
 }
 
-/** Compares a page with 512 entries, four at once: so the compiler keeps them in registers and makes no bigint. */
-function isSame(a: BigUint64Array, from: number, b: BigUint64Array): boolean {
+/**
+ * Compares a page with 512 entries, four at once: so the compiler keeps them in registers and makes no bigint.
+ *
+ * @param a Entries, of which the page's begin at `from`.
+ * @param from The first of them.
+ * @param b 512 entries.
+ * @returns Whether they are the same.
+ */
+export function isSamePage(a: BigUint64Array, from: number, b: BigUint64Array): boolean {
   for (let i = 0; i < ENTRIES_PER_PAGE; i += 4) {
     const at = from + i;
     const changed = (a[at]! ^ b[i]!) | (a[at + 1]! ^ b[i + 1]!) | (a[at + 2]! ^ b[i + 2]!) |

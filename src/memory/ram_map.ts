@@ -383,8 +383,9 @@ export class RamMap {
 
   #open(
     { gpa, size, readonly }: Placement,
-    { path, fd, offset = 0, remote }: RamRegionOptions,
+    { path, fd, offset = 0, remote, backing }: RamRegionOptions,
   ): Backing {
+    if (backing !== undefined) return backing;
     if (path !== undefined) return this.#openFile(path, readonly, offset, size);
     if (fd !== undefined) return backWithLibc(fd, readonly, offset, size);
     if (remote !== undefined) return new MessageBacking(remote, gpa, size, readonly);

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { BackingKind } from "./backing.ts";
+import type { Backing, BackingKind } from "./backing.ts";
 import type { RemoteMemory } from "./message.ts";
 import { hex, RamError } from "./ram_error.ts";
 
@@ -42,7 +42,7 @@ export interface RamRegionOptions {
   readonly gpa: number;
   /** Size in bytes, at most {@linkcode MAX_REGION_BYTES}. */
   readonly size: number;
-  /** Absolute path of a file that holds the region. Without any of path, fd and remote the region is local. */
+  /** Absolute path of a file that holds the region. Without any of path, fd, remote and backing the region is local. */
   readonly path?: string | undefined;
   /**
    * Descriptor of an open file that holds the region. It belongs to the region when that is mapped, and stays the
@@ -53,6 +53,8 @@ export interface RamRegionOptions {
   readonly offset?: number | undefined;
   /** Whoever holds the region's bytes and gives and takes them one piece at a time. */
   readonly remote?: RemoteMemory | undefined;
+  /** Bytes that are there already, as many as the size says; closed with the region. */
+  readonly backing?: Backing | undefined;
   /** Whether the guest may not write; it may if not given. */
   readonly readonly?: boolean | undefined;
   /** Host frame number of the first page; gfn + {@linkcode DEFAULT_MFN_OFFSET} if not given. */
@@ -91,7 +93,7 @@ export type Placement = Omit<RamRegion, "kind">;
  * ```
  */
 export function placeRegion(options: RamRegionOptions): Placement {
-  const { gpa, size, path, fd, offset = 0, remote } = options;
+  const { gpa, size, path, fd, offset = 0, remote, backing } = options;
   requirePages("address", gpa);
   requirePages("size", size);
   requirePages("file offset", offset);
@@ -105,7 +107,7 @@ export function placeRegion(options: RamRegionOptions): Placement {
   if (!Number.isSafeInteger(offset + size)) {
     throw new RamError("EINVAL", `file offset ${offset} is beyond what a file can have`);
   }
-  if ([path, fd, remote].filter((source) => source !== undefined).length > 1) {
+  if ([path, fd, remote, backing].filter((source) => source !== undefined).length > 1) {
     throw new RamError("EINVAL", "a region has one source: a path, a descriptor, or whoever holds its bytes");
   }
   if (path !== undefined) requirePath(path);

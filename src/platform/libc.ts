@@ -32,6 +32,7 @@ const SYMBOLS = {
   connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
   listen: { parameters: ["i32", "i32"], result: "i32" },
   getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   accept4: { parameters: ["i32", "pointer", "pointer", "i32"], result: "i32" },
   poll: { parameters: ["buffer", "usize", "i32"], result: "i32" },
   recvmsg: { parameters: ["i32", "buffer", "i32"], result: "i32" },
@@ -132,6 +133,8 @@ export const POLL_ENTRY_BYTES = 8;
 
 const F_GET_SEALS = 1034;
 const AF_UNIX = 1;
+/** `struct sockaddr_un`: the family, and a path of 108 bytes. */
+const SOCKADDR_UN_BYTES = 110;
 const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
@@ -423,6 +426,21 @@ export class Libc {
   isListening(fd: number): boolean {
     return this.#socketOption(fd, SO_DOMAIN) === AF_UNIX && this.#socketOption(fd, SO_TYPE) === SOCK_STREAM &&
       this.#socketOption(fd, SO_ACCEPTCONN) === 1;
+  }
+
+  /**
+   * The path that a Unix socket was bound to.
+   *
+   * @param fd A Unix socket.
+   * @returns The path, as it was given then; `null` if the socket has none, or one that depends on the binder's folder.
+   */
+  socketPath(fd: number): string | null {
+    const name = new Uint8Array(SOCKADDR_UN_BYTES);
+    const length = Uint32Array.of(name.length);
+    // SAFETY: the kernel writes at most `name.length` bytes of the name and 4 of its length; both outlive the call.
+    if (this.#c.getsockname(fd, name, length) < 0) return null;
+    const path = new TextDecoder().decode(name.subarray(2, length[0]!)).replace(/\0.*$/s, "");
+    return path.startsWith("/") ? path : null;
   }
 
   /**

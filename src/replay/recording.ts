@@ -1,5 +1,6 @@
 /**
- * Recordings: what a real guest did to a device, one JSON object a line, in the order in which it happened.
+ * Recordings without a header (`protocol/recording.md` §5): what a real guest did to a device, one JSON object a line, in
+ * the order in which it happened. Those with one are read by `src/recording`.
  *
  * - `{"r": "bar0", "off": "0x78000", "size": 8, "val": "0x…"}`: the guest read; `val` is what the device of that time said.
  * - `{"w": "bar0", "off": …, "size": …, "val": …}`: the guest wrote. `"config"` is PCI configuration space.

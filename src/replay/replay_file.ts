@@ -1,18 +1,19 @@
 /**
- * Replays one file, trace or recording, over a connection of its own.
+ * Replays one file, trace or recording, over a connection of its own or in this process.
  *
  * @module
  */
 
 import { toText } from "@std/streams";
-import { connect } from "../../protocol/connect.ts";
-import { RpcError } from "../../protocol/errors.ts";
 import { PAGE_SIZE } from "../gtt/entry.ts";
 import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
 import { type CheckResult, checkTranslations, type GuestKnowledge } from "../inspect/check.ts";
 import { GuestGgtt, type Windows } from "./guest_ggtt.ts";
+import { parseHeader } from "../recording/header.ts";
 import { isRecording, parseEvent, type RecordedEvent } from "./recording.ts";
+import { firstLine, openRecording } from "./recording_file.ts";
 import { ramSize, RecordingPlayer, type Served } from "./recording_player.ts";
+import { replayToDevice } from "./replay_to_device.ts";
 import { parseTrace } from "./trace.ts";
 import { playTrace, type TraceDifference } from "./trace_player.ts";
 import type { Client } from "../../protocol/client.ts";
@@ -25,6 +26,10 @@ export interface ReplayResult {
   readonly steps: number;
   /** Where the device did something else. */
   readonly differences: readonly TraceDifference[];
+  /** Digests of the device's state that were compared. */
+  readonly digests: number;
+  /** Whether the last line lacks its end, because the device was killed. */
+  readonly isCut: boolean;
 }
 
 /** What became of a recording. */
@@ -53,20 +58,26 @@ export async function readLines(path: string | URL): Promise<string[]> {
 }
 
 /**
- * Replays one file.
+ * Replays a trace, or a recording that does not say of which device it is.
  *
- * @param socket Path of the device's socket; for a trace the device must have been started with `--debug`.
+ * @param attach Connects to a device as a VMM; for a trace it must have been started with `--debug`.
  * @param path The file.
+ * @param to How many events of a recording; default: all.
  * @throws {Error} When the file cannot be read or is of no known format, or the device is lost.
  */
-export async function replayFile(socket: string, path: string): Promise<ReplayResult> {
+export async function replayFile(
+  attach: () => Promise<Client>,
+  path: string,
+  to?: number,
+): Promise<ReplayResult> {
   const lines = await readLines(path);
-  await using client = await attach(socket);
+  await using client = await attach();
   if (!isRecording(lines[0] ?? "")) {
     const trace = parseTrace(lines.join("\n"));
-    return { kind: "trace", steps: trace.steps.length, differences: await playTrace(client, trace) };
+    const differences = await playTrace(client, trace);
+    return { kind: "trace", steps: trace.steps.length, differences, digests: 0, isCut: false };
   }
-  const events = parseRecording(lines);
+  const events = parseRecording(lines).slice(0, to);
   const { check, stats, ggttOutside } = await playRecording(client, events);
   const differences = check.problems.map((text) => ({ line: lines.length, text: `translations: ${text}` }));
   const { badG2vNotifications = 0, badAccesses = 0 } = stats;
@@ -81,19 +92,22 @@ export async function replayFile(socket: string, path: string): Promise<ReplayRe
       "ggtt: every entry lies outside the device's windows; start it with those of the recorded one";
     differences.push({ line: 0, text });
   }
-  return { kind: "recording", steps: events.length, differences };
+  return { kind: "recording", steps: events.length, differences, digests: 0, isCut: false };
 }
 
-/** Connects as a VMM. @throws {Error} Naming the socket, if nobody listens there. */
-async function attach(socket: string): Promise<Client> {
-  try {
-    return await connect(socket, { role: "vmm", client: "replay" });
-  } catch (cause) {
-    if (cause instanceof RpcError) throw cause;
-    throw new Error(`Cannot connect to ${socket}: ${cause instanceof Error ? cause.message : cause}`, {
-      cause,
-    });
-  }
+/**
+ * Replays a recording that says of which device it is, against one of this process.
+ *
+ * @param path The file.
+ * @param to How many events; default: all.
+ * @returns What became of it; `null`: the file says no such thing.
+ * @throws {Error} When it cannot be read or understood.
+ */
+export async function replayRecorded(path: string, to?: number): Promise<ReplayResult | null> {
+  if (parseHeader(await firstLine(path)) === null) return null;
+  using replayed = await replayToDevice(await openRecording(path), { to });
+  const { events: steps, differences, digests, isCut } = replayed;
+  return { kind: "recording", steps, differences, digests, isCut };
 }
 
 /** Reads the events of a recording. @throws {Error} Naming the first line that is not of the format. */

@@ -16,13 +16,25 @@ export interface Background {
   run(): void;
   /** Drops what there is to do, after it has thrown. */
   abandon(): void;
+  /**
+   * There is no message to see to: time for what can wait until then.
+   *
+   * @returns When this is to be called again at the latest, milliseconds from now; `Infinity`: after the next message.
+   */
+  idle(): number;
 }
 
 /** The moment that work which only waits is left alone, milliseconds: a system's timers know nothing shorter. */
 export const WAITING_PAUSE = 1;
 
 /** Nothing to do. */
-export const NO_BACKGROUND: Background = { isRunnable: false, isWaiting: false, run() {}, abandon() {} };
+export const NO_BACKGROUND: Background = {
+  isRunnable: false,
+  isWaiting: false,
+  run() {},
+  abandon() {},
+  idle: () => Infinity,
+};
 
 /**
  * Does a piece of work. An exception is a bug of this program and costs the work, not the thread.

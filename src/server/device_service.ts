@@ -8,7 +8,8 @@
 
 import { RpcError } from "../../protocol/errors.ts";
 import { PROTOCOL_VERSION } from "../../protocol/limits.ts";
-import type { MethodName } from "../../protocol/methods.ts";
+import { checkParams, findMethod, type MethodName } from "../../protocol/methods.ts";
+import type { Recorder } from "../recording/recorder.ts";
 import { REGION_SIZES } from "../vgpu/vgpu.ts";
 import { debugMethods } from "./debug_methods.ts";
 import { engineMethods } from "./engine_methods.ts";
@@ -16,19 +17,54 @@ import { guestMethods } from "./guest_methods.ts";
 import type { Handlers } from "./handlers.ts";
 import type { HelloParams, HelloResult, Log, RpcPeer, RpcService } from "./rpc_session.ts";
 import { RpcVmm } from "./rpc_vmm.ts";
-import { ServedDevice, type ServedDeviceOptions } from "./served_device.ts";
+import { ServedDevice, type ServedDeviceOptions, type ServedDeviceParts } from "./served_device.ts";
 import { SERVER_NAME } from "./server_name.ts";
 import { viewMethods } from "./view_methods.ts";
 
 /** Characters of a client's name that are logged. */
 const MAX_LOGGED_NAME = 64;
 
+/** Bytes of guest RAM that an observer reads at once, at most. */
+const MAX_OBSERVED_BYTES = 65536;
+
+/** Calls that change nothing, or are recorded as what they do. */
+const UNRECORDED: ReadonlySet<string> = new Set([
+  ...["mmio_read", "mmio_write", "mmio_write_many", "ram_map", "ram_unmap", "reset"],
+  ...["mem_read", "stats", "state", "tree", "registers", "snapshot", "walk", "events", "metrics"],
+]);
+
+type Handler = (...params: readonly never[]) => unknown;
+
+/** A handler whose calls are recorded, and how they ended. */
+function recorded(recorder: Recorder, method: string, handler: Handler): Handler {
+  return (...params) => {
+    let code: string | null = null;
+    recorder.begin();
+    try {
+      return handler(...params);
+    } catch (error) {
+      if (error instanceof RpcError) code = error.code;
+      else recorder.bug(error);
+      throw error;
+    } finally {
+      recorder.end();
+      recorder.call(method, params, code);
+    }
+  };
+}
+
+/** An observer reads little at a time: what it asks for is not to keep the guest waiting. */
+function checkMayRead({ role }: RpcPeer, length: number): void {
+  if (role !== "observer" || length <= MAX_OBSERVED_BYTES) return;
+  throw new RpcError("E2BIG", `mem_read: observers read ${MAX_OBSERVED_BYTES} bytes at a time`);
+}
+
 /** A device behind the protocol. */
 export class DeviceService implements RpcService {
   /** Whether faults may be injected and the engine's inside changed. */
   readonly debug: boolean;
   readonly #served: ServedDevice;
-  readonly #handlers: ReadonlyMap<string, (...params: readonly never[]) => unknown>;
+  readonly #handlers: ReadonlyMap<string, Handler>;
   readonly #vmms = new Map<RpcPeer, RpcVmm>();
   readonly #oos: boolean;
   readonly #log: Log;
@@ -36,21 +72,27 @@ export class DeviceService implements RpcService {
   /**
    * @param options Options of the device.
    * @param debug Whether debug methods are there.
-   * @param log Told who comes and goes.
+   * @param parts Log, told who comes and goes as well; recorder, inputs.
    * @throws {RangeError} When an option is out of range.
    */
-  constructor(options: ServedDeviceOptions = {}, debug = false, log: Log = () => {}) {
+  constructor(options: ServedDeviceOptions = {}, debug = false, parts: ServedDeviceParts = {}) {
+    const { log = () => {}, recorder = null } = parts;
     this.debug = debug;
     this.#log = log;
     this.#oos = options.oos ?? false;
-    this.#served = new ServedDevice(options, debug, log);
+    this.#served = new ServedDevice(options, debug, parts);
     const handlers: Handlers<Exclude<MethodName, "hello">> = {
       ...guestMethods(this.#served),
       ...engineMethods(this.#served),
       ...viewMethods(this.#served),
       ...debugMethods(this.#served),
     };
-    this.#handlers = new Map(Object.entries(handlers));
+    this.#handlers = new Map(
+      Object.entries(handlers).map(([method, handler]) => {
+        const isRecorded = recorder !== null && !UNRECORDED.has(method);
+        return [method, isRecorded ? recorded(recorder, method, handler) : handler];
+      }),
+    );
   }
 
   /** The device, for tests that look inside. */
@@ -86,7 +128,26 @@ export class DeviceService implements RpcService {
     const handler = this.#handlers.get(method);
     if (handler === undefined) throw new RpcError("ENOSYS", `${method} is not implemented`);
     if (method === "debug_init") this.#checkMayReplace(peer);
+    if (method === "mem_read") checkMayRead(peer, params[1] as number);
     return handler(...params as readonly never[]);
+  }
+
+  /**
+   * Carries out a call that was recorded, whoever made it.
+   *
+   * @param method A method's name.
+   * @param params Its parameters.
+   * @throws {RpcError} As then, or because there is no such method.
+   */
+  repeat(method: string, params: readonly unknown[]): void {
+    const row = findMethod(method);
+    const handler = this.#handlers.get(method);
+    // What leads out of the device, as a path of a file does, is never recorded as a call.
+    if (row === undefined || handler === undefined || UNRECORDED.has(method)) {
+      throw new RpcError("ENOSYS", "no call of such a method is recorded");
+    }
+    checkParams(method, row, params);
+    handler(...params as readonly never[]);
   }
 
   /** A device and its RAM may be taken from under the VMM that drives it by nobody but that. */

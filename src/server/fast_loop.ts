@@ -84,6 +84,8 @@ export class FastLoop {
   #next = 0;
   #lastId = 0;
   #isStopping = false;
+  /** When {@linkcode FastLoop.runFor} returns, milliseconds. */
+  #leaveAt = NEVER;
   /** Until when nobody is accepted, milliseconds; 0: no pause. */
   #acceptPause = 0;
   /** Listeners that will never accept again. */
@@ -123,13 +125,36 @@ export class FastLoop {
    * @throws {Error} If `poll` fails, for no reason that a peer could give.
    */
   run(): void {
+    this.runFor(NEVER);
+  }
+
+  /**
+   * Runs for some time, so that the thread can see to something else before it goes on.
+   *
+   * @param ms How long, milliseconds; what is under way is finished.
+   * @returns Whether it was stopped and everything is closed.
+   * @throws {ListenError} As {@linkcode FastLoop.run}.
+   * @throws {Error} As {@linkcode FastLoop.run}.
+   */
+  runFor(ms: number): boolean {
+    this.#leaveAt = performance.now() + ms;
+    let isLeft = false;
     try {
-      while (!this.#isStopping && !this.#isDeaf || this.#links.length > 0) this.#round();
+      while (!isLeft && (!this.#isStopping && !this.#isDeaf || this.#links.length > 0)) {
+        this.#round();
+        isLeft = this.#leaveAt !== NEVER && performance.now() >= this.#leaveAt;
+      }
     } finally {
-      for (const link of this.#links) link.close();
-      this.#parts.io[Symbol.dispose]();
+      if (!isLeft) this.#close();
     }
+    if (isLeft) return false;
     if (!this.#isStopping) throw new ListenError("Nobody can connect any more: the listening socket is lost");
+    return true;
+  }
+
+  #close(): void {
+    for (const link of this.#links) link.close();
+    this.#parts.io[Symbol.dispose]();
   }
 
   /** Whether nobody can come any more. */
@@ -217,6 +242,7 @@ export class FastLoop {
   /** How long `poll` may wait, milliseconds. */
   #timeout(): number {
     let deadline = this.#acceptPause === 0 ? NEVER : this.#acceptPause;
+    deadline = Math.min(deadline, this.#leaveAt);
     if (this.#background.isRunnable) {
       if (!this.#background.isWaiting) return 0;
       deadline = Math.min(deadline, performance.now() + WAITING_PAUSE);
@@ -225,6 +251,8 @@ export class FastLoop {
       if (link.session.isStalled && !link.isBlocked) return 0;
       if (link.deadline < deadline) deadline = link.deadline;
     }
+    const pause = this.#background.idle();
+    if (pause !== Infinity) deadline = Math.min(deadline, performance.now() + pause);
     return deadline === NEVER ? FOR_EVER : Math.ceil(Math.max(0, deadline - performance.now()));
   }
 

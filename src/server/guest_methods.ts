@@ -31,11 +31,11 @@ export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
   const value = new Uint32Array(2);
   return {
     mmio_read(region, offset, size) {
-      if (served.device.vgpu.read(region, offset, size, value) !== OK) throw noAccess(region, offset, size);
+      if (served.access.read(region, offset, size, value) !== OK) throw noAccess(region, offset, size);
       return fromLanes(value[0]!, value[1]!);
     },
     mmio_write(region, offset, size, stored) {
-      const rc = served.device.vgpu.write(region, offset, size, lowLane(stored), highLane(stored));
+      const rc = served.access.write(region, offset, size, lowLane(stored), highLane(stored));
       if (rc !== OK) throw noAccess(region, offset, size);
     },
     mmio_write_many(region, writes) {
@@ -43,9 +43,9 @@ export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
       for (const [offset, size] of writes) {
         if (!isAccess(region, offset, size)) throw noAccess(region, offset, size);
       }
-      const { vgpu } = served.device;
+      const { access } = served;
       for (const [offset, size, stored] of writes) {
-        vgpu.write(region, offset, size, lowLane(stored), highLane(stored));
+        access.write(region, offset, size, lowLane(stored), highLane(stored));
       }
     },
     ram_map(options) {
@@ -56,13 +56,13 @@ export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
         );
       }
       return asRpcError(() => {
-        const { kind, mfn } = served.device.mapRam(options);
+        const { kind, mfn } = served.mapRam(options);
         if (kind === "message") throw new Error("RAM of a kind that nobody asked for");
         return { kind, mfn };
       });
     },
     ram_unmap({ gpa, size }) {
-      asRpcError(() => served.device.unmapRam(gpa, size));
+      asRpcError(() => served.unmapRam(gpa, size));
     },
     mem_read(gpa, length) {
       const bytes = new Uint8Array(length);
@@ -78,7 +78,7 @@ export function guestMethods(served: ServedDevice): Handlers<GuestMethod> {
       return served.device.stored(gpa, size);
     },
     reset() {
-      served.device.vgpu.reset();
+      served.reset();
     },
   };
 }

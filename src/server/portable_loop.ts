@@ -155,6 +155,7 @@ class Work {
   readonly #background: Background;
   readonly #log: Log;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #idleTimer: ReturnType<typeof setTimeout> | undefined;
   /** When the next piece is due. */
   #due: "never" | "soon" | "later" = "never";
 
@@ -168,11 +169,19 @@ class Work {
     // What is due soon stays so: a peer that asks without a pause would put it off for ever. What only waited may have
     // been waiting for just that message.
     if (this.#due !== "soon" && this.#background.isRunnable) this.#plan("soon");
+    if (this.#idleTimer === undefined) this.#idle();
   }
 
   /** Does no more. */
   end(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#idleTimer);
+  }
+
+  /** Time for what can wait; once more when that is wanted. */
+  #idle(): void {
+    const pause = this.#background.idle();
+    this.#idleTimer = pause === Infinity ? undefined : setTimeout(() => this.#idle(), pause);
   }
 
   #plan(due: "soon" | "later"): void {
@@ -186,6 +195,7 @@ class Work {
     // A message may have taken away what was to be done.
     if (!this.#background.isRunnable) return;
     runBackground(this.#background, this.#log);
+    if (this.#idleTimer === undefined) this.#idle();
     if (this.#background.isRunnable) this.#plan(this.#background.isWaiting ? "later" : "soon");
   }
 }

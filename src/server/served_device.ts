@@ -9,12 +9,15 @@ import { INVALID_ADDR } from "../gtt/address.ts";
 import { OK } from "../gtt/errno.ts";
 import type { PpgttMm } from "../gtt/mm.ts";
 import type { PageTrack } from "../gtt/page_track.ts";
-import { RamMap } from "../memory/ram_map.ts";
+import { RamError, RamMap, type RamRegion, type RamRegionOptions } from "../memory/ram_map.ts";
+import type { Recorder } from "../recording/recorder.ts";
 import { TableWitness } from "../inspect/table_witness.ts";
 import { TranslationWitness } from "../inspect/translation_witness.ts";
 import { WitnessCounters } from "../inspect/witness_counters.ts";
 import { Device, type DeviceOptions } from "../vgpu/device.ts";
+import { EventLog } from "../vgpu/event_log.ts";
 import type { Background } from "./background.ts";
+import { RecordedAccess, type RegionAccess } from "./region_access.ts";
 import type { Log } from "./rpc_session.ts";
 import type { Vmm } from "./vmm.ts";
 
@@ -26,9 +29,28 @@ const ENGINE_TURN = 256;
 
 /** Options of the device behind a server. */
 export interface ServedDeviceOptions
-  extends Omit<DeviceOptions, "ram" | "onProtect" | "interrupts" | "witness" | "faults" | "tracking"> {
+  extends
+    Omit<DeviceOptions, "ram" | "onProtect" | "interrupts" | "witness" | "events" | "faults" | "tracking"> {
   /** Whether page tables are compared with the guest's before each workload. Default false. */
   readonly verify?: boolean;
+}
+
+/** What a device learns from outside that is no message: the time, and the content of its guest's memory. */
+export interface DeviceInputs {
+  /** RAM for a device that is made: a map without regions. */
+  ram(): RamMap;
+  /** The time, milliseconds, never going back. */
+  now(): number;
+}
+
+/** Who may be at the other end of a device's inputs. */
+export interface ServedDeviceParts {
+  /** Told of what the witness finds. */
+  readonly log?: Log;
+  /** Records what comes in. Default: nobody. */
+  readonly recorder?: Recorder | null;
+  /** What the device learns from outside. Default: what the recorder lets it know, or else the options' clock. */
+  readonly inputs?: DeviceInputs;
 }
 
 /** A device, the VMM attached to it, and that VMM's page tracks. */
@@ -37,11 +59,16 @@ export class ServedDevice implements Background {
   userTrackResult = OK;
   /** The VMM's page tracks by handle. */
   readonly userTracks = new Map<number, PageTrack>();
+  /** What happened lately, whoever was attached. */
+  readonly events: EventLog = new EventLog();
   /** What the witness has seen of this VMM's guest. */
   witnessed: WitnessCounters = new WitnessCounters();
   readonly #options: ServedDeviceOptions;
   readonly #debug: boolean;
   readonly #log: Log;
+  readonly #recorder: Recorder | null;
+  readonly #recordedAccess: RecordedAccess | null;
+  readonly #inputs: DeviceInputs;
   #device: Device;
   #vmm: Vmm | null = null;
   #nextTrack = 0;
@@ -49,14 +76,19 @@ export class ServedDevice implements Background {
   /**
    * @param options Options of the device; it is initialised at once.
    * @param debug Whether faults may be injected.
-   * @param log Told of what the witness finds.
+   * @param parts Log, recorder, inputs.
    * @throws {RangeError} When an option is out of range.
    */
-  constructor(options: ServedDeviceOptions, debug: boolean, log: Log = () => {}) {
+  constructor(options: ServedDeviceOptions, debug: boolean, parts: ServedDeviceParts = {}) {
+    const { log = () => {}, recorder = null } = parts;
+    const { clock = () => performance.now() } = options;
     this.#options = options;
     this.#debug = debug;
     this.#log = log;
+    this.#recorder = recorder;
+    this.#inputs = parts.inputs ?? recorder ?? { ram: () => new RamMap(), now: clock };
     this.#device = this.#make(options);
+    this.#recordedAccess = recorder === null ? null : new RecordedAccess(recorder, this.#device.vgpu);
     this.#device.init();
   }
 
@@ -70,11 +102,27 @@ export class ServedDevice implements Background {
     return this.#device;
   }
 
+  /** Through which a VMM passes on what its guest loads and stores. */
+  get access(): RegionAccess {
+    return this.#recordedAccess ?? this.#device.vgpu;
+  }
+
+  /** Who records what comes in, or `null`. */
+  get recorder(): Recorder | null {
+    return this.#recorder;
+  }
+
+  /** Events recorded so far; 0: nothing is recorded. */
+  get recordedEvents(): number {
+    return this.#recorder?.events ?? 0;
+  }
+
   /** Replaces the device by another one that is not initialised. @throws {RangeError} As `Device`. */
   replace(options: ServedDeviceOptions): Device {
     const device = this.#make(options);
     this.#device[Symbol.dispose]();
     this.#forgetVmm();
+    if (this.#recordedAccess !== null) this.#recordedAccess.vgpu = device.vgpu;
     return this.#device = device;
   }
 
@@ -86,15 +134,43 @@ export class ServedDevice implements Background {
   attach(vmm: Vmm): boolean {
     if (this.#vmm !== null) return false;
     this.#vmm = vmm;
+    this.events.add("attach", vmm.id, vmm.tracking === "trapped" ? 0 : 1);
     if (vmm.tracking !== "trapped") this.replace(this.#options).init();
+    this.#recorder?.attach(vmm.tracking);
     return true;
   }
 
   /** A VMM is gone: whatever its guest left behind goes too, and the next one finds a fresh device. */
   detach(vmm: Vmm): void {
     if (this.#vmm !== vmm) return;
+    this.#recorder?.digest(this.#device);
     this.#vmm = null;
+    this.events.add("detach", vmm.id);
     this.replace(this.#options).init();
+    this.#recorder?.detach();
+  }
+
+  /** Adds guest RAM: see {@linkcode Device.mapRam}. */
+  mapRam(options: RamRegionOptions): RamRegion {
+    const added = () => this.#device.ram.regions.find(({ gpa }) => gpa === options.gpa);
+    return this.#record((recorder, region = added()) => {
+      if (region !== undefined) recorder.map(region);
+    }, () => this.#device.mapRam(options));
+  }
+
+  /** Removes guest RAM: see {@linkcode Device.unmapRam}. */
+  unmapRam(gpa: number, size: number): void {
+    this.#record((recorder) => recorder.unmap(gpa, size), () => this.#device.unmapRam(gpa, size));
+  }
+
+  /** Resets the vGPU: see {@linkcode Vgpu.reset}. */
+  reset(): void {
+    this.#record((recorder) => recorder.reset(), () => this.#device.vgpu.reset());
+  }
+
+  /** The VMM may have missed an interrupt: sends it again if it is due. */
+  resendInterrupts(): void {
+    this.#record((recorder) => recorder.resend(), () => this.#device.vgpu.interrupts.resend());
   }
 
   /** Whether the engines have something to do, and their VMM is there to hear of it. */
@@ -109,12 +185,29 @@ export class ServedDevice implements Background {
 
   /** A turn for the engines. */
   run(): void {
-    this.#device.vgpu.runEngines(ENGINE_TURN);
+    const { vgpu } = this.#device;
+    const recorder = this.#recorder;
+    if (recorder === null) return vgpu.runEngines(ENGINE_TURN);
+    recorder.begin();
+    try {
+      vgpu.runEngines(ENGINE_TURN);
+    } catch (error) {
+      recorder.bug(error);
+      throw error;
+    } finally {
+      recorder.end();
+      recorder.turn();
+    }
   }
 
   /** The engines drop what they have. */
   abandon(): void {
-    this.#device.vgpu.abandonEngines();
+    this.#record((recorder) => recorder.abandon(), () => this.#device.vgpu.abandonEngines());
+  }
+
+  /** See {@linkcode Background.idle}. */
+  idle(): number {
+    return this.#recorder === null ? Infinity : this.#recorder.idle(this.#device);
   }
 
   /** The address space with this handle. @throws {RpcError} ENOENT if there is none (any more). */
@@ -158,6 +251,26 @@ export class ServedDevice implements Background {
     return hi === 0 ? gtt.ggttGmaToGpa(lo) : INVALID_ADDR;
   }
 
+  /** Does something of which an event is recorded; something refused, with a `RamError`, was none. */
+  #record<T>(event: (recorder: Recorder, result?: T) => void, run: () => T): T {
+    const recorder = this.#recorder;
+    if (recorder === null) return run();
+    recorder.begin();
+    try {
+      const result = run();
+      event(recorder, result);
+      return result;
+    } catch (error) {
+      if (!(error instanceof RamError)) {
+        recorder.bug(error);
+        event(recorder);
+      }
+      throw error;
+    } finally {
+      recorder.end();
+    }
+  }
+
   /** Forgets tracks that failsafe mode or initialising anew ended. */
   #dropDeadTracks(): void {
     for (const [id, track] of this.userTracks) {
@@ -172,14 +285,16 @@ export class ServedDevice implements Background {
 
   #make({ verify = false, ...options }: ServedDeviceOptions): Device {
     this.witnessed = new WitnessCounters();
-    const ram = new RamMap();
+    const ram = this.#inputs.ram();
     const tracking = this.#vmm?.tracking ?? "trapped";
     const Witness = tracking === "trapped" ? TableWitness : TranslationWitness;
     return new Device({
       ...options,
       ram,
       tracking,
+      clock: () => this.#inputs.now(),
       faults: this.#debug,
+      events: this.events,
       onProtect: (gfn, on) => this.#vmm?.protect(gfn, on),
       interrupts: { msi: () => this.#vmm?.msi(), intx: (asserted) => this.#vmm?.intx(asserted) },
       witness: verify

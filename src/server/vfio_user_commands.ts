@@ -8,7 +8,7 @@ import {
   RegionAccess,
   SetIrqs,
 } from "../../protocol/vfio_user.ts";
-import { REGION_BAR0, type Vgpu } from "../vgpu/vgpu.ts";
+import { REGION_BAR0 } from "../vgpu/vgpu.ts";
 import type { Descriptors } from "./descriptors.ts";
 import type { Log } from "./rpc_session.ts";
 import type { ServedDevice } from "./served_device.ts";
@@ -62,7 +62,7 @@ export class VfioUserCommands {
     this.#session = session;
     this.#regions = new VfioUserRegions(output);
     this.#irqs = new VfioUserIrqs(descriptors);
-    this.#ram = new VfioUserRam({ device: () => served.device, remote: dma, output, log, session });
+    this.#ram = new VfioUserRam({ served, remote: dma, output, log, session });
   }
 
   /** The interrupts: the device tells them, the peer sets how. */
@@ -85,12 +85,12 @@ export class VfioUserCommands {
     if (message.fds.length > 0 && !mayHaveDescriptors(message)) return Errno.EINVAL;
     switch (message.command) {
       case Command.REGION_READ:
-        return this.#regions.read(this.#vgpu, message);
+        return this.#regions.read(this.#served.access, message);
       case Command.REGION_WRITE:
         if (!this.#isUsed) this.#noteUse(message);
-        return this.#regions.write(this.#vgpu, message);
+        return this.#regions.write(this.#served.access, message);
       case Command.REGION_WRITE_MULTI:
-        return this.#regions.writeMulti(this.#vgpu, message);
+        return this.#regions.writeMulti(this.#served.access, message);
       case Command.DMA_MAP:
         return this.#ram.map(message);
       case Command.DMA_UNMAP:
@@ -103,7 +103,7 @@ export class VfioUserCommands {
       case Command.DEVICE_SET_IRQS:
         return this.#setIrqs(message);
       case Command.DEVICE_RESET:
-        this.#vgpu.reset();
+        this.#served.reset();
         this.#acknowledge(message);
         return OK;
       case Command.DEVICE_FEATURE:
@@ -119,11 +119,6 @@ export class VfioUserCommands {
     }
   }
 
-  /** The vGPU at this moment: a debug method may replace it. */
-  get #vgpu(): Vgpu {
-    return this.#served.device.vgpu;
-  }
-
   #setIrqs(message: VfioUserMessage): number {
     const hasEventfd = message.fds.length > 0;
     const errno = this.#irqs.set(message);
@@ -131,7 +126,7 @@ export class VfioUserCommands {
     // A message that was sent before there was this eventfd may not have been heard. The line, a level, was told by
     // `VfioUserIrqs`, and is not told again by this: it has masked itself.
     const index = getU32(message.bytes, message.payload + SetIrqs.INDEX);
-    if (hasEventfd && index === Irq.MSI) this.#vgpu.interrupts.resend();
+    if (hasEventfd && index === Irq.MSI) this.#served.resendInterrupts();
     this.#acknowledge(message);
     return OK;
   }

@@ -10,8 +10,8 @@ import {
 } from "../../protocol/vfio_user.ts";
 import { RamError, type RamErrorCode, type RamMap, type RemoteMemory } from "../memory/ram_map.ts";
 import { GPA_LIMIT } from "../memory/ram_region.ts";
-import type { Device } from "../vgpu/device.ts";
 import type { Log } from "./rpc_session.ts";
+import type { ServedDevice } from "./served_device.ts";
 import type { VfioUserMessage } from "./vfio_user_message.ts";
 import type { VfioUserOutput } from "./vfio_user_output.ts";
 
@@ -37,8 +37,8 @@ const ERRNO_OF: Readonly<Record<RamErrorCode, number>> = {
 
 /** What {@linkcode VfioUserRam} works with. */
 export interface VfioUserRamParts {
-  /** The device whose RAM it is, at this moment. */
-  readonly device: () => Device;
+  /** The device whose RAM it is. */
+  readonly served: ServedDevice;
   /** Holds RAM that comes without a descriptor. */
   readonly remote: RemoteMemory;
   /** Where replies go. */
@@ -107,18 +107,17 @@ export class VfioUserRam {
   }
 
   #add(message: VfioUserMessage, gpa: number, size: number, offset: number, isReadonly: boolean): number {
-    const { device, remote, log, session } = this.#parts;
+    const { served, remote, log, session } = this.#parts;
     const where = { session, id: message.id, gpa, size };
     const [fd] = message.fds;
-    const target = device();
     try {
       const source = fd === undefined ? { remote } : { fd, offset };
-      const { kind } = target.mapRam({ gpa, size, readonly: isReadonly, ...source });
+      const { kind } = served.mapRam({ gpa, size, readonly: isReadonly, ...source });
       message.fds = [];
       log("debug", "RAM mapped", { ...where, kind });
     } catch (error) {
       if (!(error instanceof RamError)) {
-        if (fd !== undefined && isMapped(target.ram, gpa)) message.fds = [];
+        if (fd !== undefined && isMapped(served.device.ram, gpa)) message.fds = [];
         throw error;
       }
       log("warn", "RAM refused", { ...where, reason: error.message });
@@ -141,7 +140,7 @@ export class VfioUserRam {
   #remove(key: string, gpa: number, size: number): number {
     if (this.#unreachable.delete(key)) return OK;
     try {
-      this.#parts.device().unmapRam(gpa, size);
+      this.#parts.served.unmapRam(gpa, size);
       return OK;
     } catch (error) {
       if (error instanceof RamError) return ERRNO_OF[error.code];
@@ -151,8 +150,8 @@ export class VfioUserRam {
 
   #removeAll(): void {
     this.#unreachable.clear();
-    const device = this.#parts.device();
-    for (const { gpa, size } of device.ram.regions) device.unmapRam(gpa, size);
+    const { served } = this.#parts;
+    for (const { gpa, size } of served.device.ram.regions) served.unmapRam(gpa, size);
   }
 
   /** Replies with the start of what was asked. */

@@ -15,10 +15,11 @@ import {
   HeaderFlag,
   MAX_DATA_TRANSFER,
   putU32,
-  RegionAccess,
+  RegionAccess as Layout,
   WriteMulti,
 } from "../../protocol/vfio_user.ts";
-import { REGION_SIZES, type Vgpu } from "../vgpu/vgpu.ts";
+import { REGION_SIZES } from "../vgpu/vgpu.ts";
+import type { RegionAccess } from "./region_access.ts";
 import type { VfioUserMessage } from "./vfio_user_message.ts";
 import type { VfioUserOutput } from "./vfio_user_output.ts";
 
@@ -44,32 +45,32 @@ export class VfioUserRegions {
   }
 
   /** A load. @returns 0, or the error. */
-  read(vgpu: Vgpu, message: VfioUserMessage): number {
+  read(access: RegionAccess, message: VfioUserMessage): number {
     const { bytes, payload } = message;
-    if (message.length !== RegionAccess.BYTES) return Errno.EINVAL;
-    const offset = getU64(bytes, payload + RegionAccess.OFFSET);
-    const region = getU32(bytes, payload + RegionAccess.REGION);
-    const count = getU32(bytes, payload + RegionAccess.COUNT);
+    if (message.length !== Layout.BYTES) return Errno.EINVAL;
+    const offset = getU64(bytes, payload + Layout.OFFSET);
+    const region = getU32(bytes, payload + Layout.REGION);
+    const count = getU32(bytes, payload + Layout.COUNT);
     if (!isWithin(region, offset, count)) return Errno.EINVAL;
     if (message.isPosted) return OK; // a load has no effect but its answer
-    const at = this.#reply(message, RegionAccess.BYTES + count);
-    this.#load(vgpu, region, offset, count, at + RegionAccess.DATA);
+    const at = this.#reply(message, Layout.BYTES + count);
+    this.#load(access, region, offset, count, at + Layout.DATA);
     return OK;
   }
 
   /** A store. @returns 0, or the error. */
-  write(vgpu: Vgpu, message: VfioUserMessage): number {
+  write(access: RegionAccess, message: VfioUserMessage): number {
     const { bytes, payload } = message;
-    if (message.length < RegionAccess.BYTES) return Errno.EINVAL;
-    const offset = getU64(bytes, payload + RegionAccess.OFFSET);
-    const region = getU32(bytes, payload + RegionAccess.REGION);
-    const count = getU32(bytes, payload + RegionAccess.COUNT);
-    if (message.length !== RegionAccess.BYTES + count || !isWithin(region, offset, count)) {
+    if (message.length < Layout.BYTES) return Errno.EINVAL;
+    const offset = getU64(bytes, payload + Layout.OFFSET);
+    const region = getU32(bytes, payload + Layout.REGION);
+    const count = getU32(bytes, payload + Layout.COUNT);
+    if (message.length !== Layout.BYTES + count || !isWithin(region, offset, count)) {
       return Errno.EINVAL;
     }
-    if (count > MAX_NATURAL) store(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
-    else store(vgpu, region, offset, count, bytes, payload + RegionAccess.DATA);
-    if (!message.isPosted) this.#reply(message, RegionAccess.BYTES);
+    if (count > MAX_NATURAL) store(access, region, offset, count, bytes, payload + Layout.DATA);
+    else store(access, region, offset, count, bytes, payload + Layout.DATA);
+    if (!message.isPosted) this.#reply(message, Layout.BYTES);
     return OK;
   }
 
@@ -78,12 +79,12 @@ export class VfioUserRegions {
    *
    * @returns 0, or the error of the message as a whole.
    */
-  writeMulti(vgpu: Vgpu, message: VfioUserMessage): number {
+  writeMulti(access: RegionAccess, message: VfioUserMessage): number {
     const { bytes, payload } = message;
     if (message.length < WriteMulti.BYTES) return Errno.EINVAL;
     const count = getU64(bytes, payload + WriteMulti.COUNT);
     if (message.length !== WriteMulti.BYTES + count * WriteMulti.ENTRY_BYTES) return Errno.EINVAL;
-    const done = storeEach(vgpu, count, bytes, payload + WriteMulti.ENTRIES);
+    const done = storeEach(access, count, bytes, payload + WriteMulti.ENTRIES);
     this.#refused += count - done;
     if (message.isPosted) return OK;
     const at = this.#output.message(message.id, message.command, HeaderFlag.REPLY, WriteMulti.BYTES);
@@ -96,16 +97,16 @@ export class VfioUserRegions {
   #reply(message: VfioUserMessage, length: number): number {
     const at = this.#output.message(message.id, message.command, HeaderFlag.REPLY, length);
     const out = this.#output.bytes;
-    for (let i = 0; i < RegionAccess.BYTES; i++) out[at + i] = message.bytes[message.payload + i]!;
+    for (let i = 0; i < Layout.BYTES; i++) out[at + i] = message.bytes[message.payload + i]!;
     return at;
   }
 
-  #load(vgpu: Vgpu, region: number, offset: number, count: number, at: number): void {
+  #load(access: RegionAccess, region: number, offset: number, count: number, at: number): void {
     const value = this.#value;
     const out = this.#output.bytes;
     for (let done = 0; done < count;) {
       const size = naturalSize(offset + done, count - done);
-      vgpu.read(region, offset + done, size, value);
+      access.read(region, offset + done, size, value);
       for (let i = 0; i < size; i++) out[at + done + i] = (i < 4 ? value[0]! : value[1]!) >>> (8 * (i & 3));
       done += size;
     }
@@ -113,22 +114,22 @@ export class VfioUserRegions {
 }
 
 /** The stores of a `REGION_WRITE_MULTI`. @returns How many of them some region has. */
-function storeEach(vgpu: Vgpu, count: number, bytes: Uint8Array, entries: number): number {
+function storeEach(access: RegionAccess, count: number, bytes: Uint8Array, entries: number): number {
   let done = 0;
   for (let index = 0; index < count; index++) {
     const entry = entries + index * WriteMulti.ENTRY_BYTES;
-    const offset = getU64(bytes, entry + RegionAccess.OFFSET);
-    const region = getU32(bytes, entry + RegionAccess.REGION);
-    const length = getU32(bytes, entry + RegionAccess.COUNT);
+    const offset = getU64(bytes, entry + Layout.OFFSET);
+    const region = getU32(bytes, entry + Layout.REGION);
+    const length = getU32(bytes, entry + Layout.COUNT);
     if (length > MAX_NATURAL || !isWithin(region, offset, length)) continue;
-    store(vgpu, region, offset, length, bytes, entry + WriteMulti.ENTRY_DATA);
+    store(access, region, offset, length, bytes, entry + WriteMulti.ENTRY_DATA);
     done++;
   }
   return done;
 }
 
 function store(
-  vgpu: Vgpu,
+  access: RegionAccess,
   region: number,
   offset: number,
   count: number,
@@ -139,7 +140,7 @@ function store(
     const size = naturalSize(offset + done, count - done);
     const lo = laneOf(bytes, at + done, size);
     const hi = size === 8 ? getU32(bytes, at + done + 4) : 0;
-    vgpu.write(region, offset + done, size, lo, hi);
+    access.write(region, offset + done, size, lo, hi);
     done += size;
   }
 }

@@ -6,7 +6,9 @@
 
 import { RpcError } from "../../protocol/errors.ts";
 import { highLane, lowLane } from "../../protocol/u64.ts";
+import { eventText } from "../inspect/event_list.ts";
 import { registerStates } from "../inspect/register_list.ts";
+import { SnapshotSource } from "../inspect/snapshot_source.ts";
 import { engineState } from "../inspect/state.ts";
 import { shadowTree, TreeTooLarge } from "../inspect/tree.ts";
 import { walkGgtt, walkPpgtt } from "../inspect/walk.ts";
@@ -16,10 +18,12 @@ import type { Handlers } from "./handlers.ts";
 import type { ServedDevice } from "./served_device.ts";
 
 /** The names of these methods. */
-export type ViewMethod = "stats" | "state" | "tree" | "translate" | "registers";
+export type ViewMethod = "stats" | "state" | "tree" | "translate" | "registers" | "snapshot" | "events";
 
 /** The handlers of these methods. */
 export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
+  const snapshots = new SnapshotSource();
+  const engineNames = ENGINES.map(({ name }) => name);
   return {
     stats() {
       const { vgpu, gvt, ram, host } = served.device;
@@ -38,6 +42,8 @@ export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
         freeOosPages: gvt.oosPool?.free ?? 0,
         ramRegions: ram.regions.length,
         failedNotifications: served.vmm?.failedNotifications ?? 0,
+        recordedEvents: served.recordedEvents,
+        vmmAttached: served.vmm === null ? 0 : 1,
       };
     },
     state() {
@@ -68,6 +74,25 @@ export function viewMethods(served: ServedDevice): Handlers<ViewMethod> {
     registers() {
       const { registers } = served.device.vgpu;
       return { rows: registerStates(REGISTERS, ENGINES, (offset) => registers.peek(offset)) };
+    },
+    snapshot(since, after, recheck) {
+      const { vgpu: { gtt }, host, ram } = served.device;
+      const { userTracks: tracks, recordedEvents } = served;
+      const subject = { gtt, hostGgtt: host.ggtt.lanes, ram: ram.regions, tracks, recordedEvents };
+      return { ...snapshots.answer(subject, since, after, recheck) };
+    },
+    events(since) {
+      const { events } = served;
+      events.noteTables();
+      const list = events.since(since);
+      // What is no longer kept is lost to whoever asks this late.
+      const lost = list.length === 0 ? 0 : list[0]!.n - 1 - since;
+      return {
+        last: events.last,
+        lost,
+        now: events.now,
+        events: list.map((event) => eventText(event, engineNames)),
+      };
     },
   };
 }

@@ -23,12 +23,14 @@ interface Suite {
 const SUITES: readonly Suite[] = [
   { name: "engine", flags: ["--v8-flags=--expose-gc"] },
   { name: "resync", flags: ["--allow-ffi"] },
+  { name: "inspect", flags: ["--allow-ffi"] },
   { name: "streamer", flags: [] },
   {
     name: "memory",
     flags: ["--allow-read", "--allow-write", "--allow-net", "--allow-ffi", "--allow-run"],
   },
   { name: "socket", flags: ["--allow-read", "--allow-write", "--allow-run"] },
+  { name: "recording", flags: ["--allow-read", "--allow-write", "--allow-run"] },
   { name: "scale", flags: ["--allow-read", "--allow-write", "--allow-run"] },
 ];
 

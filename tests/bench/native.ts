@@ -182,6 +182,7 @@ function pinned(
  * @param option The option that names its socket.
  * @param path The socket's path.
  * @param core Where it runs.
+ * @param more More options of `start`.
  * @returns The device.
  */
 export async function startDevice(
@@ -189,8 +190,9 @@ export async function startDevice(
   option: "--socket-path" | "--vfio-user-path",
   path: string,
   core: Core,
+  more: readonly string[] = [],
 ): Promise<ServerProcess> {
-  const args = ["run", "--no-check", ...flags, "src/cli/main.ts", "start", option, path];
+  const args = ["run", "--no-check", ...flags, "src/cli/main.ts", "start", option, path, ...more];
   const device = new DeviceProcess(pinned(core, Deno.execPath(), args, "piped").spawn());
   await device.listening();
   return { path, [Symbol.asyncDispose]: () => device[Symbol.asyncDispose]() };

@@ -20,7 +20,7 @@ export interface Sample {
   /** What it is compared with; `null` when the figure is only reported. */
   readonly reference: number | null;
   /** What the reference is. */
-  readonly against: "original" | "C echo" | "memcpy" | "limit" | "floor" | "-";
+  readonly against: "original" | "C echo" | "memcpy" | "unrecorded" | "limit" | "floor" | "-";
   /** The ratio to reach, 1 or another number; a ratio of less is better. */
   readonly target: number | null;
   /** Whether more is better, as with a rate: the ratio is turned over then. */

@@ -98,6 +98,15 @@ export class Vgpu implements AsyncDisposable {
     return value;
   }
 
+  /** The engine's lists at a moment at which nothing happens, and how many events were recorded until then. */
+  async recordedState(): Promise<{ events: number; state: Readonly<Record<string, unknown>> }> {
+    return await until(DEADLINE, () => "the guest never rests", async () => {
+      const before = await this.stat("recordedEvents");
+      const state = await this.#observer.call("state");
+      return await this.stat("recordedEvents") === before ? { events: before, state } : null;
+    });
+  }
+
   /** Lets an event happen in a bank of interrupts. */
   async raise(bank: string, bits: number): Promise<void> {
     await this.#observer.call("debug_raise", bank, bits);

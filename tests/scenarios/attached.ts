@@ -71,7 +71,7 @@ export class Attached implements AsyncDisposable {
   static async start(options: AttachOptions = {}): Promise<Attached> {
     const { device = {}, debug = false, log = () => {} } = options;
     const folder = await Deno.makeTempDir({ dir: "/tmp", prefix: "vgtt-" });
-    const service = new DeviceService(device, debug, log);
+    const service = new DeviceService(device, debug, { log });
     const listener = await listenUnix(`${folder}/s`);
     const stop = new AbortController();
     const served = serve(listener, (id) => new RpcSession(service, { id }), {

@@ -11,7 +11,7 @@ import { Lines } from "./lines.ts";
 export const ROOT = new URL("../../", import.meta.url).pathname.slice(0, -1);
 
 /** Name of a task that runs the command line. */
-export type Task = "start" | "replay" | "demo";
+export type Task = "start" | "replay" | "demo" | "inspect";
 
 /** What a process said, and its exit status. */
 export interface Said {
@@ -40,6 +40,15 @@ function command(task: Task, args: readonly string[], env: Readonly<Record<strin
     stdout: "piped",
     stderr: "piped",
   });
+}
+
+/** Begins to run a command. */
+export function spawn(
+  task: Task,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): DeviceProcess {
+  return new DeviceProcess(command(task, args, env).spawn());
 }
 
 /** Runs a command to its end. */
@@ -89,6 +98,13 @@ export class DeviceProcess implements AsyncDisposable {
   /** Waits until it listens. @returns The line of the log that says so. */
   async listening(): Promise<string> {
     return await this.log.find((line) => line.includes("listening"));
+  }
+
+  /** Waits until it has ended by itself. @returns Its exit status. */
+  async exited(): Promise<number> {
+    const { code } = await this.#child.status;
+    this.#ended = true;
+    return code;
   }
 
   /** Sends a signal. @returns Exit status, and how long it took to exit, milliseconds. */

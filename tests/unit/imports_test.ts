@@ -8,28 +8,55 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "src/memory": ["src/gtt", "src/platform", "node:fs"],
   "src/streamer": ["src/gtt", "src/memory"],
   "src/vgpu": ["src/gtt", "src/memory", "src/streamer"],
-  "src/inspect": ["src/gtt", "src/streamer (types)", "src/vgpu (types)", "protocol"],
+  "src/inspect": ["src/gtt", "src/streamer (types)", "src/vgpu", "protocol"],
+  "src/recording": ["src/gtt", "src/memory", "src/vgpu"],
   "src/server": [
     "protocol",
     "src/gtt",
     "src/memory",
+    "src/recording",
     "src/streamer",
     "src/vgpu",
     "src/inspect",
     "src/platform",
     "node:net",
   ],
-  "src/replay": ["protocol", "src/gtt", "src/vgpu", "src/inspect", "@std/streams"],
+  "src/replay": [
+    "protocol",
+    "src/gtt",
+    "src/memory",
+    "src/recording",
+    "src/vgpu",
+    "src/inspect",
+    "src/server",
+    "@std/streams",
+  ],
+  "src/metrics": ["protocol", "src/server", "prom-client", "@opentelemetry/api"],
   "src/cli": [
     "protocol",
     "src/gtt",
     "src/memory",
     "src/vgpu",
     "src/inspect",
+    "src/recording",
     "src/server",
     "src/replay",
+    "src/metrics (types)",
+    "src/web",
     "src/platform",
     "@std/cli/parse-args",
+    "node:util",
+  ],
+  "src/web": [
+    "protocol",
+    "src/gtt",
+    "src/inspect",
+    "src/vgpu (types)",
+    "preact",
+    "preact/hooks",
+    "preact/jsx-runtime",
+    "uplot",
+    "uplot/dist/uPlot.min.css",
   ],
   "mod.ts": [
     "protocol",
@@ -100,21 +127,39 @@ async function importsOf(root: string): Promise<Import[]> {
 }
 
 /**
- * Where what users run begins: the library, the command line with the files that it loads when they are needed, and the
- * thread in which the device works.
+ * Where what users run begins: the library, the command line with the files that it loads when they are needed, the
+ * thread in which the device works, and the page's script.
  */
 const ROOTS = [
   "mod.ts",
   "src/cli/main.ts",
   ...["start", "serve_portably", "demo", "replay"].map((name) => `src/cli/${name}.ts`),
   "src/cli/device_worker.ts",
+  ...[
+    "inspect",
+    "replayed_source",
+    "ls",
+    "tree",
+    "ggtt",
+    "walk",
+    "diff",
+    "who",
+    "top",
+    "regs",
+    "events",
+    "save",
+    "web",
+  ]
+    .map((name) => `src/cli/inspect/${name}.ts`),
+  "src/metrics/exporter.ts",
+  "src/web/page/main.tsx",
 ];
 
 const IMPORTS = (await Promise.all(ROOTS.map(importsOf))).flat();
 
 /** Whether one of the rules of a room covers an import. */
 function isAllowed({ from, to, typesOnly }: Import): boolean {
-  const [room, target] = [roomOf(from), to.endsWith(".ts") ? roomOf(to) : to];
+  const [room, target] = [roomOf(from), /\.tsx?$/.test(to) ? roomOf(to) : to];
   const rules = ALLOWED[room] ?? [];
   return room === target || rules.includes(target) || (typesOnly && rules.includes(`${target} (types)`));
 }
@@ -123,7 +168,7 @@ function isAllowed({ from, to, typesOnly }: Import): boolean {
 function sourceFiles(folder: string): string[] {
   return [...Deno.readDirSync(new URL(folder, ROOT))].flatMap(({ name, isDirectory }) => {
     if (isDirectory) return sourceFiles(`${folder}${name}/`);
-    return name.endsWith(".ts") ? [`${folder}${name}`] : [];
+    return /\.tsx?$/.test(name) ? [`${folder}${name}`] : [];
   }).sort();
 }
 
@@ -141,7 +186,15 @@ Deno.test("the thread that starts a device loads nothing of it, so that it liste
   const targets = Map.groupBy(IMPORTS.filter(({ typesOnly }) => !typesOnly), ({ from }) => from);
   const loaded = new Set(["src/cli/main.ts", "src/cli/start.ts"]);
   for (const file of loaded) for (const { to } of targets.get(file) ?? []) loaded.add(to);
-  const rooms = ["src/memory", "src/streamer", "src/inspect", "src/replay", "msgpackr", "node:fs"];
+  const rooms = [
+    "src/memory",
+    "src/streamer",
+    "src/inspect",
+    "src/recording",
+    "src/replay",
+    "msgpackr",
+    "node:fs",
+  ];
   assertEquals([...loaded].filter((file) => rooms.includes(roomOf(file)) || rooms.includes(file)), []);
   assertEquals(loaded.has("src/cli/device_thread.ts"), true);
 });
@@ -177,4 +230,10 @@ Deno.test("the engine, the vGPU and the protocol use nothing of the runtime", ()
   const files = PURE.flatMap((room) => sourceFiles(`${room}/`)).filter((file) => file !== OPENS_SOCKETS);
   assertEquals(files.length > 30, true);
   assertEquals(files.filter((file) => /\b(Deno|process|Bun)\./.test(codeOf(file))), []);
+});
+
+Deno.test("what the page loads uses nothing of the runtime", async () => {
+  const files = new Set((await importsOf("src/web/page/main.tsx")).map(({ from }) => from));
+  assertEquals(files.size > 20, true);
+  assertEquals([...files].filter((file) => /\b(Deno|process|Bun)\./.test(codeOf(file))), []);
 });

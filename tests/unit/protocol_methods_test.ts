@@ -132,7 +132,18 @@ Deno.test("results of records may have fields that this version does not know", 
 
 Deno.test("observers may call what only reads, and nothing else", () => {
   const any = Object.entries(METHODS).filter(([, { caller }]) => caller === "any").map(([name]) => name);
-  assertEquals(any, ["hello", "gma_to_gpa", "stats", "state", "tree", "translate", "registers"]);
+  assertEquals(any, [
+    "hello",
+    "mem_read",
+    "gma_to_gpa",
+    "stats",
+    "state",
+    "tree",
+    "translate",
+    "registers",
+    "snapshot",
+    "events",
+  ]);
   const debug = Object.entries(METHODS).filter(([, { caller }]) => caller === "debug").map(([name]) => name);
   assertEquals(debug, Object.keys(METHODS).filter((name) => name.startsWith("debug_")));
 });

@@ -14,6 +14,9 @@ Deno.test("parseStartOptions() has a default for everything", () => {
     vfioUserPath: null,
     fd: null,
     socketMode: 0o600,
+    metricsPath: null,
+    metricsListen: null,
+    record: null,
     pidFile: null,
     log: { format: "text", level: "info" },
     vgpu: {
@@ -47,6 +50,20 @@ Deno.test("parseStartOptions() listens for hypervisors only if that is all it is
   assertEquals([socketPath, vfioUserPath], [null, "/tmp/v"]);
   assertEquals(parse("--vfio-user-path=/tmp/v", "--socket-path=/tmp/s").socketPath, "/tmp/s");
 });
+
+for (
+  const [text, hostname, port] of [
+    ["9400", "127.0.0.1", 9400],
+    ["0", "127.0.0.1", 0],
+    ["localhost:9400", "localhost", 9400],
+    ["0.0.0.0:65535", "0.0.0.0", 65535],
+    ["[::1]:9400", "::1", 9400],
+  ] as const
+) {
+  Deno.test(`parseStartOptions() reads --metrics-listen ${text}`, () => {
+    assertEquals(parse("--metrics-listen", text).metricsListen, { hostname, port });
+  });
+}
 
 Deno.test("parseStartOptions() leaves the default socket when it is given a descriptor", () => {
   const { fd, socketPath } = parse("--fd", "0");
@@ -106,6 +123,12 @@ for (
     [["--socket-mode", "77777"], "octal"],
     [["--oos=false"], "--oos=false: this option takes no value"],
     [["--fd", "3", "--socket-mode", "0660"], "--socket-mode is for a socket that the device makes"],
+    [["--metrics-listen", ":9400"], "--metrics-listen must be HOST:PORT or PORT"],
+    [["--metrics-listen", "65536"], "--metrics-listen must be HOST:PORT or PORT"],
+    [["--metrics-listen", "::1"], "--metrics-listen must be HOST:PORT or PORT"],
+    [["--metrics-listen="], "--metrics-listen needs a value"],
+    [["--socket-path", "/s", "--metrics-path", "/s"], "--metrics-path needs a path of its own"],
+    [["--vfio-user-path", "/v", "--metrics-path", "/m"], "add --socket-path"],
     [["--aperture", "1T"], "--aperture must be SIZE[@BASE]"],
     [["--aperture=-1"], "--aperture must be SIZE[@BASE]"],
     [["--hidden", "@1M"], "--hidden must be SIZE[@BASE]"],
@@ -131,9 +154,12 @@ Deno.test("START_USAGE names every option", () => {
     "--hidden",
     "--huge-pages",
     "--log",
+    "--metrics-listen",
+    "--metrics-path",
     "--oos",
     "--pid-file",
     "--print-capabilities",
+    "--record",
     "--socket-mode",
     "--socket-path",
     "--verify",

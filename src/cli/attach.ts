@@ -1,0 +1,45 @@
+/**
+ * Connecting to a device that runs already, with errors that tell what to do.
+ *
+ * @module
+ */
+
+import type { Client, ClientOptions } from "../../protocol/client.ts";
+import { connect } from "../../protocol/connect.ts";
+import { ConnectionError, RpcError } from "../../protocol/errors.ts";
+
+/** There is no device, or none that would talk to us; the message says what to do. */
+export class AttachError extends Error {
+  /** Always `"AttachError"`. */
+  override readonly name = "AttachError";
+}
+
+/**
+ * Connects to a device and says `hello`.
+ *
+ * @param path The device's socket.
+ * @param options Who is calling.
+ * @returns A client; `await using` closes it.
+ * @throws {AttachError} When that fails.
+ */
+export async function attach(path: string, options: ClientOptions): Promise<Client> {
+  try {
+    return await connect(path, options);
+  } catch (cause) {
+    throw new AttachError(explanation(path, cause), { cause });
+  }
+}
+
+function explanation(path: string, cause: unknown): string {
+  if (cause instanceof Deno.errors.NotFound || cause instanceof Deno.errors.ConnectionRefused) {
+    return `nobody listens at ${path}: start the device with deno task start, or give --socket-path`;
+  }
+  if (cause instanceof Deno.errors.PermissionDenied) {
+    return `${path} belongs to somebody who does not let you connect: see start's --socket-mode`;
+  }
+  if (cause instanceof ConnectionError) {
+    return `${path} does not speak MessagePack-RPC: a hypervisor's socket (--vfio-user-path) does not, nor a device that ends`;
+  }
+  if (cause instanceof RpcError) return `the device at ${path} refused: ${cause.message}`;
+  return `cannot connect to ${path}: ${cause instanceof Error ? cause.message : cause}`;
+}

@@ -1,0 +1,67 @@
+/**
+ * How numbers, bytes and regions are written in a recording (`protocol/recording.md` §1).
+ *
+ * @module
+ */
+
+import { REGION_APERTURE, REGION_BAR0, REGION_CONFIG } from "../vgpu/vgpu.ts";
+
+/** The names of regions. */
+export const REGIONS: Readonly<Record<string, number>> = {
+  bar0: REGION_BAR0,
+  aperture: REGION_APERTURE,
+  config: REGION_CONFIG,
+};
+
+const NAMES = new Map(Object.entries(REGIONS).map(([name, region]) => [region, name]));
+
+/** The name of a region that exists. */
+export function regionName(region: number): string {
+  return NAMES.get(region)!;
+}
+
+/** A number as hexadecimal text. */
+export function hex(value: number): string {
+  return `0x${value.toString(16)}`;
+}
+
+/** A value of two lanes as hexadecimal text. */
+export function hexLanes(lo: number, hi: number): string {
+  return hi === 0 ? `0x${lo.toString(16)}` : `0x${hi.toString(16)}${lo.toString(16).padStart(8, "0")}`;
+}
+
+/** A value as `JSON.stringify` may write it: bytes and integers beyond 2^53 have a form of their own. */
+function plain(_key: string, value: unknown): unknown {
+  if (typeof value === "bigint") return { $int: value.toString() };
+  return value instanceof Uint8Array ? { $bytes: value.toHex() } : value;
+}
+
+/** The parameters of a call as JSON. */
+export function paramsText(params: readonly unknown[]): string {
+  return JSON.stringify(params, plain);
+}
+
+/**
+ * The parameters of a call from JSON.
+ *
+ * @param value What `JSON.parse` made of it.
+ * @throws {Error} When bytes or an integer are written wrongly.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { paramsText, paramValue } from "./names.ts";
+ *
+ * const params = [4096, Uint8Array.of(1, 0xab), 2n ** 63n, { gpa: null }];
+ * assertEquals(paramsText(params), '[4096,{"$bytes":"01ab"},{"$int":"9223372036854775808"},{"gpa":null}]');
+ * assertEquals(paramValue(JSON.parse(paramsText(params))), params);
+ * ```
+ */
+export function paramValue(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(paramValue);
+  const { $bytes, $int } = value as { $bytes?: unknown; $int?: unknown };
+  if (typeof $bytes === "string") return Uint8Array.fromHex($bytes);
+  if (typeof $int === "string") return BigInt($int);
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, paramValue(each)]));
+}
