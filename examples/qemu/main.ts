@@ -50,6 +50,13 @@ function appended({ i915, append }: Options): string {
   return ["console=ttyS0 quiet panic=-1", ...end, append].join(" ").trimEnd();
 }
 
+/** What the device is started with, besides its sockets. */
+function deviceOptions({ device, record, i915 }: Options): string[] {
+  const identity = device === undefined ? [] : ["--device", device];
+  const recording = record === undefined ? [] : ["--record", record];
+  return [...identity, ...recording, ...(i915 ? ["--verify"] : [])];
+}
+
 /** Boots the guest. @returns The exit status. */
 async function boot(options: Options, steps: Steps, signal: AbortSignal): Promise<number> {
   const { emulator, ...files } = await prepare(options, steps, signal);
@@ -59,9 +66,7 @@ async function boot(options: Options, steps: Steps, signal: AbortSignal): Promis
     const onLine = (line: string) => {
       if (URGENT.test(line)) say(`[device] ${line}\n`);
     };
-    const identity = options.device === undefined ? [] : ["--device", options.device];
-    const more = options.i915 ? [...identity, "--verify"] : identity;
-    await using device = await Device.start({ folder, more, onLine });
+    await using device = await Device.start({ folder, more: deviceOptions(options), onLine });
     await steps.run("device: starting", () => device.listening());
     const args = machineArguments(emulator, {
       ...options,
@@ -71,7 +76,7 @@ async function boot(options: Options, steps: Steps, signal: AbortSignal): Promis
       more: ["-serial", "mon:stdio"],
     });
     steps.note("guest: its console follows; it boots for some seconds before it says anything");
-    steps.note(`device: look at it from outside over ${device.socketPath}`);
+    steps.note(`device: look inside with deno task inspect web --socket-path ${device.socketPath}`);
     steps.note(`${shellLine(emulator.program, args)}\n`);
     signal.throwIfAborted();
     await using tally = options.i915 ? await Tally.open(device.socketPath) : null;

@@ -24,6 +24,7 @@ Boots a Linux guest with a vGPU in QEMU, over vfio-user, and shows its console. 
   --machine pc|q35   QEMU's machine (pc)
   --memory SIZE      the guest's RAM (512M; 1G with --i915)
   --append WORDS     more of the kernel's command line
+  --record FILE      have the device record what comes in, for deno task replay and deno task inspect
   --kvm              use KVM instead of emulating the processor
                      (no whole guest boots under nested KVM; use it on real hardware)
   --qemu PATH        a QEMU of yours: 10.1 or newer, with vfio-user-pci
@@ -36,7 +37,7 @@ Exit status: QEMU's own; 1 if something is missing, or the device ends before QE
 128 and the signal's number if a signal ended it.
 `;
 
-const STRINGS = ["kernel", "device", "machine", "memory", "append", "qemu", "cache"] as const;
+const STRINGS = ["kernel", "device", "machine", "memory", "append", "record", "qemu", "cache"] as const;
 const FLAGS = ["i915", "kvm", "fresh", "help"] as const;
 
 /** What the user asked for. */
@@ -53,6 +54,8 @@ export interface Options {
   readonly memory: string;
   /** More of the kernel's command line. */
   readonly append: string;
+  /** The file that the device records to. */
+  readonly record: string | undefined;
   /** Whether to use KVM. */
   readonly kvm: boolean;
   /** A QEMU of the user's: a path, or a name that the system finds. */
@@ -100,6 +103,7 @@ export function parseOptions(args: readonly string[]): Options | null {
   }
   const qemu = text("qemu");
   const cache = text("cache");
+  const record = text("record");
   return {
     i915,
     kernel,
@@ -107,6 +111,7 @@ export function parseOptions(args: readonly string[]): Options | null {
     machine,
     memory,
     append: text("append") ?? "",
+    record: record === undefined ? undefined : userPath(record),
     kvm: parsed["kvm"] === true,
     qemu: qemu?.includes("/") ? userPath(qemu) : qemu,
     cache: cache === undefined ? defaultCachePath() : userPath(cache),
