@@ -4,9 +4,11 @@
  * @module
  */
 
-import type { Client, ClientOptions } from "../../protocol/client.ts";
-import { connect } from "../../protocol/connect.ts";
+import { type ByteStream, Client, type ClientOptions } from "../../protocol/client.ts";
 import { ConnectionError, RpcError } from "../../protocol/errors.ts";
+
+/** How long a device may take to answer `hello`, milliseconds: its longest piece of work takes two seconds. */
+const HELLO_TIME = 5000;
 
 /** There is no device, or none that would talk to us; the message says what to do. */
 export class AttachError extends Error {
@@ -23,11 +25,34 @@ export class AttachError extends Error {
  * @throws {AttachError} When that fails.
  */
 export async function attach(path: string, options: ClientOptions): Promise<Client> {
+  let isLate = false;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   try {
-    return await connect(path, options);
+    const stream = closedOnce(await Deno.connect({ transport: "unix", path }));
+    timer = setTimeout(() => {
+      isLate = true;
+      stream.close();
+    }, HELLO_TIME);
+    return await Client.open(stream, options);
   } catch (cause) {
-    throw new AttachError(explanation(path, cause), { cause });
+    const late = `${path} does not answer: whoever listens there is stopped, or hangs`;
+    throw new AttachError(isLate ? late : explanation(path, cause), { cause });
+  } finally {
+    clearTimeout(timer);
   }
+}
+
+/** A connection that may be closed by whoever is first. */
+function closedOnce(connection: Deno.UnixConn): ByteStream {
+  let isClosed = false;
+  return {
+    read: (into) => connection.read(into),
+    write: (bytes) => connection.write(bytes),
+    close() {
+      if (!isClosed) connection.close();
+      isClosed = true;
+    },
+  };
 }
 
 function explanation(path: string, cause: unknown): string {

@@ -208,12 +208,13 @@ export class Mirror {
     }
     for (const serial of this.#pages.keys()) if (!tables.has(serial)) this.#pages.delete(serial);
     const [globalScratch = -1, ...scratch] = lists.scratch;
-    const { tracking, hugePages, failsafe, recordedEvents, lru } = lists;
+    const { tracking, hugePages, failsafe, refusedStores, recordedEvents, lru } = lists;
     return new Snapshot({
       engine,
       tracking,
       hugePages,
       failsafe,
+      refusedStores,
       recordedEvents,
       globalScratch,
       scratch: [-1, ...scratch],

@@ -44,6 +44,7 @@ const REASON_LIST = [
   ["changed", "pending", "changed since it was looked at"],
   ["stale", "pending", "stale, a sync failed"],
   ["not read", "pending", "guest page unreadable, as it was"],
+  ["not built", "pending", "not built, a store was refused"],
   ["parent", "pending", "of an entry that is pending"],
   ["unconfirmed", "pending", "just stored, look again"],
   ["reclaimed", "pending", "reclaimed"],

@@ -26,6 +26,7 @@ const WAITS: Readonly<Partial<Record<Reason, string>>> = {
     "the guest may have changed it since the table was looked at; the next invalidation has it looked at again",
   "stale":
     "a sync of the table failed at an entry before; a later sync, or a store to this one, brings it up to date",
+  "not built": "the shadow is as it was: the engine has refused a store, which may be the one that led there",
   "not read": "the guest's page cannot be read; the shadow is as it was",
   "parent": "the entry that leads to this page is not up to date",
   "unconfirmed": "it was not so a moment ago; the device may not have been told of the store yet",

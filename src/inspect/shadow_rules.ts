@@ -36,6 +36,7 @@ const {
   "ips dropped": IPS_DROPPED,
   "of 64k": OF_64K,
   "reset": RESET,
+  "not built": NOT_BUILT,
   "reclaimed": RECLAIMED,
   "failsafe": FAILSAFE,
   "missing": MISSING,
@@ -59,18 +60,25 @@ export class ShadowRules {
   readonly #isTrapped: boolean;
   readonly #hugePages: boolean;
   readonly #globalScratch: number;
+  /** Where a directory entry leads to no table, or to the one before. */
+  readonly #unbuilt: { readonly missing: ReasonCode; readonly other: ReasonCode };
 
   /**
    * @param snapshot The moment.
    * @param ram Its RAM.
    */
   constructor(snapshot: Snapshot, ram: RamFrames) {
-    const { tracking, hugePages, globalScratch } = snapshot.parts;
+    const { tracking, hugePages, globalScratch, refusedStores } = snapshot.parts;
     this.#snapshot = snapshot;
     this.#ram = ram;
     this.#isTrapped = tracking === "trapped";
     this.#hugePages = hugePages;
     this.#globalScratch = globalScratch;
+    // A table below may hold what the engine refuses: then the store that leads to it is refused, and nobody keeps which (§13, 15).
+    const mayBeRefused = this.#isTrapped && refusedStores > 0;
+    this.#unbuilt = mayBeRefused
+      ? { missing: NOT_BUILT, other: NOT_BUILT }
+      : { missing: MISSING, other: TABLE };
   }
 
   /**
@@ -195,13 +203,13 @@ export class ShadowRules {
     if (this.#ram.mfnOf(gfn) < 0) return this.#refused(table, index, NO_RAM);
     const [shadowLo, shadowHi] = [shadow[2 * index]!, shadow[2 * index + 1]!];
     const mfn = frameOf(shadowLo, shadowHi);
-    if ((shadowLo & PRESENT) === 0) return MISSING;
-    if (isLarge(kind, shadowLo)) return kind === PDE && this.#hugePages ? TABLE : LARGE;
-    if (this.#isScratch(kind, mfn)) return MISSING;
+    if ((shadowLo & PRESENT) === 0) return this.#unbuilt.missing;
+    if (isLarge(kind, shadowLo)) return kind === PDE && this.#hugePages ? this.#unbuilt.other : LARGE;
+    if (this.#isScratch(kind, mfn)) return this.#unbuilt.missing;
     const child = this.#snapshot.tableAt(mfn);
     if (child === undefined || child.kind !== kind - 1) return DANGLING;
     const has64k = this.#hugePages && kind === PDE && (lo & IPS) !== 0;
-    if (child.isSplit || child.gfn !== gfn || child.span !== (has64k ? 16 : 1)) return TABLE;
+    if (child.isSplit || child.gfn !== gfn || child.span !== (has64k ? 16 : 1)) return this.#unbuilt.other;
     const flags = has64k ? lo & ~IPS : lo;
     if (shadowLo !== withFrameLo(flags, mfn) || shadowHi !== withFrameHi(hi, mfn)) return FLAGS;
     return has64k ? IPS_DROPPED : TRANSLATED;

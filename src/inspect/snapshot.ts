@@ -120,6 +120,8 @@ export interface SnapshotParts {
   readonly hugePages: boolean;
   /** Whether the engine gave up on its guest: nothing is shadowed any more. */
   readonly failsafe: boolean;
+  /** Stores to tables that the engine refused: what they left is as it was before. */
+  readonly refusedStores: number;
   /** Events recorded by then, to replay as far as this; 0 if nothing is recorded. */
   readonly recordedEvents: number;
   /** Host frame of the device's scratch page, -1 if there is none. */

@@ -5,8 +5,24 @@
  * @module
  */
 
-import { ENTRIES, LANES, type TableKind } from "../gtt/entry.ts";
-import { type GgttChunk, Snapshot, type SnapshotParts, type SpaceView, type TableView } from "./snapshot.ts";
+import { MAX_FRAME } from "../../protocol/limits.ts";
+import {
+  address,
+  array,
+  bool,
+  count,
+  frame,
+  nullable,
+  oneOf,
+  openRecord,
+  type Schema,
+  string,
+  type TypeOf,
+  u32,
+  uint,
+} from "../../protocol/schema.ts";
+import { ENTRIES, LANES } from "../gtt/entry.ts";
+import { type GgttChunk, Snapshot, type SnapshotParts, type TableView } from "./snapshot.ts";
 
 /** What a file of this kind begins with. */
 const FORMAT = "vgtt snapshot 1";
@@ -15,24 +31,80 @@ const MAX_BYTES = 2 ** 30;
 /** Bytes of one line: the head has 4096 address spaces at most, and a list of what waits for the flush. */
 const MAX_LINE = 2 ** 26;
 
+/** Lanes of the four roots of an address space. */
+const ROOT_LANES = 8;
+/** Kinds of tables, and none. */
+const KINDS = 5;
+/** More than there are of anything in a list. */
+const MAX_LIST = 2 ** 20;
+
 /** A file that is no snapshot, or a damaged one. */
 export class SnapshotFileError extends Error {
   /** Always `"SnapshotFileError"`. */
   override readonly name = "SnapshotFileError";
 }
 
-type Head = Omit<SnapshotParts, "tables" | "spaces" | "ggtt"> & {
-  readonly format: string;
-  readonly tables: number;
-  readonly chunks: number;
-  readonly spaces:
-    readonly (Omit<SpaceView, "roots" | "shadowRoots"> & { roots: number[]; shadowRoots: number[] })[];
-};
+/** What a frame is that may be none. */
+const frameOrNone = uint(-1, MAX_FRAME, "frame or -1");
+const roots = array(u32, ROOT_LANES, ROOT_LANES);
+
+/** The first line. */
+const HEAD = openRecord({
+  format: oneOf(FORMAT),
+  engine: count,
+  tracking: oneOf("trapped", "untracked"),
+  hugePages: bool,
+  failsafe: bool,
+  refusedStores: count,
+  recordedEvents: count,
+  globalScratch: frameOrNone,
+  scratch: array(frameOrNone, KINDS, KINDS),
+  lru: array(u32, MAX_LIST),
+  ram: array(openRecord({ gpa: address, size: address, mfn: frame, kind: string, readonly: bool }), MAX_LIST),
+  tracks: array(openRecord({ gfn: frame, track: u32, isEnabled: bool }), MAX_LIST),
+  windows: array(openRecord({ name: oneOf("aperture", "hidden"), base: address, size: address }), KINDS),
+  spaces: array(
+    openRecord({
+      id: u32,
+      level: oneOf(3, 4),
+      refs: count,
+      pins: count,
+      isShadowed: bool,
+      roots,
+      shadowRoots: roots,
+    }),
+    MAX_LIST,
+  ),
+  tables: uint(0, MAX_LIST),
+  chunks: uint(0, MAX_LIST),
+});
+
+/** The line of a table. */
+const TABLE = openRecord({
+  serial: count,
+  gfn: frame,
+  kind: oneOf(1, 2, 3, 4),
+  span: oneOf(1, 16),
+  isSplit: bool,
+  mfn: frame,
+  refs: count,
+  writes: count,
+  isTracked: bool,
+  isOutOfSync: bool,
+  isLookedAt: bool,
+  queued: array(uint(0, ENTRIES - 1), ENTRIES),
+  shadow: string,
+  guest: nullable(string),
+  seen: nullable(string),
+});
+
+/** The line of a part of the GGTT. */
+const CHUNK = openRecord({ chunk: uint(0, MAX_LIST), guest: string, host: string });
 
 /**
  * Writes a snapshot.
  *
- * @param path The file, replaced if it is there; it holds guest memory, so only the user may read it.
+ * @param path The file, replaced if it is there, by another one: it holds guest memory, so only the user may read it.
  * @param snapshot What to keep.
  * @throws {Deno.errors.PermissionDenied} And what else the system says if it cannot be written.
  *
@@ -47,7 +119,7 @@ type Head = Omit<SnapshotParts, "tables" | "spaces" | "ggtt"> & {
  *   isOutOfSync: false, isLookedAt: true, queued: [], shadow: new Uint32Array(1024).fill(3), guest: null, seen: null,
  * } as const;
  * const snapshot = new Snapshot({
- *   engine: 1, tracking: "trapped", hugePages: false, failsafe: false, recordedEvents: 0, globalScratch: 1,
+ *   engine: 1, tracking: "trapped", hugePages: false, failsafe: false, refusedStores: 0, recordedEvents: 0, globalScratch: 1,
  *   scratch: [-1, 2, 3, 4, 5], tables: new Map([[1, table]]), spaces: [], lru: [], ram: [], tracks: [], windows: [],
  *   ggtt: new Map(),
  * });
@@ -58,11 +130,16 @@ type Head = Omit<SnapshotParts, "tables" | "spaces" | "ggtt"> & {
  * ```
  */
 export async function saveSnapshot(path: string, snapshot: Snapshot): Promise<void> {
-  const file = await Deno.open(path, { write: true, create: true, truncate: true, mode: 0o600 });
-  const lines = ReadableStream.from(linesOf(snapshot.parts));
-  await lines.pipeThrough(new TextEncoderStream()).pipeThrough(new CompressionStream("gzip")).pipeTo(
-    file.writable,
-  );
+  const part = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
+  const file = await Deno.open(part, { write: true, createNew: true, mode: 0o600 });
+  try {
+    const text = ReadableStream.from(linesOf(snapshot.parts)).pipeThrough(new TextEncoderStream());
+    await text.pipeThrough(new CompressionStream("gzip")).pipeTo(file.writable);
+    await Deno.rename(part, path);
+  } catch (error) {
+    await Deno.remove(part).catch(() => {}); // what went wrong before is the news
+    throw error;
+  }
 }
 
 /**
@@ -91,7 +168,7 @@ export async function loadSnapshot(path: string): Promise<Snapshot> {
 
 function* linesOf(parts: SnapshotParts): Generator<string> {
   const { tables, ggtt, spaces, ...others } = parts;
-  const head: Head = {
+  const head: TypeOf<typeof HEAD> = {
     format: FORMAT,
     ...others,
     tables: tables.size,
@@ -114,56 +191,37 @@ function* linesOf(parts: SnapshotParts): Generator<string> {
 
 async function parse(lines: AsyncIterable<string>): Promise<Snapshot> {
   const iterator = lines[Symbol.asyncIterator]();
-  const next = async () => {
+  const next = async <T>(schema: Schema<T>, what: string): Promise<T> => {
     const { done, value } = await iterator.next();
     if (done === true) throw new SnapshotFileError("the file ends too early");
-    return JSON.parse(value);
+    const line = JSON.parse(value);
+    const problem = schema.problem(line);
+    if (problem !== null) throw new SnapshotFileError(`no snapshot, or a damaged one: ${what}${problem}`);
+    return line;
   };
-  const { format, tables: tableCount, chunks, spaces, ...others } = await next() as Head;
-  if (format !== FORMAT) throw new SnapshotFileError(`no snapshot: the first line has no format "${FORMAT}"`);
+  const { format: _, tables: tableCount, chunks, spaces, ...others } = await next(HEAD, "head");
   const tables = new Map<number, TableView>();
   for (let index = 0; index < tableCount; index++) {
-    const table = tableOf(await next());
-    tables.set(table.serial, table);
+    const { shadow, guest, seen, ...table } = await next(TABLE, `table ${index}`);
+    const pages = { shadow: lanes(shadow), guest: lanesOrNull(guest), seen: lanesOrNull(seen) };
+    tables.set(table.serial, { ...table, ...pages });
   }
   const ggtt = new Map<number, GgttChunk>();
   for (let index = 0; index < chunks; index++) {
-    const { chunk, guest, host } = await next() as { chunk: number; guest: string; host: string };
+    const { chunk, guest, host } = await next(CHUNK, `chunk ${index}`);
     ggtt.set(chunk, { guest: lanes(guest), host: lanes(host) });
   }
   await iterator.return?.();
-  return new Snapshot({ ...others, tables, spaces: spaces.map(spaceOf), ggtt });
-}
-
-function tableOf(line: Record<string, unknown>): TableView {
-  const { kind, shadow, guest, seen, queued } = line;
-  if (typeof kind !== "number" || kind < 1 || kind > 4) {
-    throw new SnapshotFileError(`no kind of table: ${kind}`);
-  }
-  if (!Array.isArray(queued) || queued.some((index) => !(index >= 0 && index < ENTRIES))) {
-    throw new SnapshotFileError("a table's queued entries are no indices");
-  }
-  return {
-    ...line as unknown as TableView,
-    kind: kind as TableKind,
-    shadow: lanes(shadow),
-    guest: guest === null ? null : lanes(guest),
-    seen: seen === null ? null : lanes(seen),
-  };
-}
-
-function spaceOf(space: Head["spaces"][number]): SpaceView {
-  if (space.level !== 3 && space.level !== 4) {
-    throw new SnapshotFileError(`no level of page tables: ${space.level}`);
-  }
-  return { ...space, roots: roots(space.roots), shadowRoots: roots(space.shadowRoots) };
-}
-
-function roots(values: readonly number[]): Uint32Array {
-  if (!Array.isArray(values) || values.length !== ROOT_LANES) {
-    throw new SnapshotFileError("an address space without roots");
-  }
-  return Uint32Array.from(values);
+  return new Snapshot({
+    ...others,
+    tables,
+    spaces: spaces.map((space) => ({
+      ...space,
+      roots: Uint32Array.from(space.roots),
+      shadowRoots: Uint32Array.from(space.shadowRoots),
+    })),
+    ggtt,
+  });
 }
 
 function text(page: Uint32Array): string {
@@ -174,8 +232,12 @@ function textOrNull(page: Uint32Array | null): string | null {
   return page === null ? null : text(page);
 }
 
-function lanes(page: unknown): Uint32Array {
-  const bytes = Uint8Array.fromBase64(String(page));
+function lanesOrNull(page: string | null): Uint32Array | null {
+  return page === null ? null : lanes(page);
+}
+
+function lanes(page: string): Uint32Array {
+  const bytes = Uint8Array.fromBase64(page);
   if (bytes.length !== 4 * LANES) throw new SnapshotFileError(`a page of ${bytes.length} bytes`);
   return new Uint32Array(bytes.buffer);
 }
@@ -194,6 +256,3 @@ async function* readLines(stream: ReadableStream<Uint8Array>): AsyncGenerator<st
   }
   if (held !== "") yield held;
 }
-
-/** Lanes of the four roots of an address space. */
-const ROOT_LANES = 8;

@@ -159,9 +159,7 @@ export class SnapshotSource {
     while (at < count && newer.length < room) {
       const table = wanted[at++]!;
       const isBehind = outOfSync.has(table) && !isAsKnown(gtt, table);
-      // The guest took a change back: who was told of that has to hear.
-      if (table.wasToldAhead && !isBehind) table.version = this.#now;
-      if (table.version > since || isBehind) newer.push(table);
+      if (table.version > since || isBehind || table.wasToldAhead) newer.push(table);
     }
     const next = at < wanted.length ? wanted[at - 1]!.serial + FIRST_TABLE_CURSOR : null;
     wanted.length = 0;
@@ -195,6 +193,7 @@ export class SnapshotSource {
       tracking: gtt.gvt.tracking,
       hugePages: gtt.gvt.hugePages,
       failsafe: gtt.failsafe,
+      refusedStores: gtt.counters.badTrappedStores,
       recordedEvents,
     };
   }
@@ -238,6 +237,8 @@ export class SnapshotSource {
         unreadable.push(table.serial);
       }
       const { snapshot } = table;
+      // Whatever is told now, those who were told of a page that the engine had not seen are to hear it as well.
+      if (table.wasToldAhead) table.version = this.#now;
       table.wasToldAhead = false;
       if (snapshot === null || !outOfSync.has(table)) return;
       kept.push(table.serial);

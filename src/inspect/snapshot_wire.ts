@@ -82,6 +82,7 @@ export interface SnapshotLists {
   tracking: "trapped" | "untracked";
   hugePages: boolean;
   failsafe: boolean;
+  refusedStores: number;
   recordedEvents: number;
 }
 

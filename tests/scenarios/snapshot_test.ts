@@ -195,6 +195,31 @@ Deno.test("an observer hears that the guest took a change back, which the engine
   assertEquals(await leafOf(other), 0x64083);
 });
 
+Deno.test("an observer hears of a change that was taken back while another one asked", async () => {
+  await using device = await Attached.start({ tracking: "untracked" });
+  const { vmm } = device;
+  await announceTree4(vmm);
+  await vmm.call("sync_oos_pages");
+  const mirror = await observe(device);
+  const other = await observe(device);
+  const entryAt = 0x13 * PAGE + 4 * 8;
+  const leafOf = async (from: Mirror) => tableOf(await from.take(), 0x13).guest![8];
+  await leafOf(mirror);
+  await leafOf(other);
+  await vmm.call("mem_write", entryAt, le64(0x70003));
+  assertEquals(await leafOf(mirror), 0x70003);
+  // Between the device's question whether the page is another one and its reading it, the guest takes the change back.
+  const { host } = device.service.served.device;
+  const { readPage } = host;
+  host.readPage = (gfn, out) => {
+    if (gfn === 0x13) device.service.served.device.ram.write(entryAt, le64(0x64083));
+    return readPage.call(host, gfn, out);
+  };
+  assertEquals(await leafOf(other), 0x64083);
+  host.readPage = readPage;
+  assertEquals(await leafOf(mirror), 0x64083);
+});
+
 Deno.test("an observer hears of a page that came back in sync as it was", async () => {
   await using device = await Attached.start({ device: { oos: true } });
   const { vmm } = device;

@@ -184,6 +184,18 @@ Deno.test("Judge follows a directory entry to its table", () => {
   ]);
 });
 
+Deno.test("Judge does not blame a directory entry that leads to what the engine may have refused", () => {
+  const other = { kind: PTE, gfn: 0x22, mfn: 0x9002 } as const;
+  const guest = { 0: 0x21003, 1: 0x21003 };
+  const shadow = { 0: S_PDE + 3, 1: 0x9002003 };
+  const judge = (parts: Sketch) =>
+    reasons({ kind: PDE }, guest, shadow, { ...parts, tables: [other], options: { isQuiet: true } });
+  assertEquals(judge({}), ["wrong: missing", "wrong: table"]);
+  assertEquals(judge({ refusedStores: 1 }), ["pending: not built", "pending: not built"]);
+  // Where nothing traps, tables are compared until they are as the guest's.
+  assertEquals(judge({ refusedStores: 1, tracking: "untracked" }), ["wrong: missing", "wrong: table"]);
+});
+
 Deno.test("Judge lets no large page into a shadow that does not offer them", () => {
   assertEquals(reasons({ kind: PDE }, { 0: 0x200083 }, { 0: HOST + 0x200083 }), ["wrong: large"]);
 });

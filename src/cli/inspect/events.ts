@@ -23,7 +23,7 @@ export const command: InspectCommand = {
 
 What happened lately and, until Ctrl-C, what happens: page tables that the guest announces,
 submissions, what was synced, faults, resets. Each with its number, and when it was, seconds since
-the device started.
+the device started; of a recording, since its replay started.
 
   --once               what happened until now, then end
   --since N            what came after event N
@@ -81,6 +81,6 @@ function eventLine({ n, t, kind, text }: EventText, output: Output): string {
   const isWrong = WRONG.includes(kind);
   const tone = isWrong ? "wrong" : TONES[kind];
   const line = `${isWrong ? "!" : " "} ${visible(kind).padEnd(8)}  ${visible(text)}`;
-  const when = output.paint("dim", `${String(n).padStart(6)} ${(t / 1000).toFixed(3).padStart(10)}`);
+  const when = output.paint("dim", `${String(n).padStart(6)} ${(t / 1e6).toFixed(6).padStart(12)}`);
   return `${when} ${tone === undefined ? line : output.paint(tone, line)}`;
 }

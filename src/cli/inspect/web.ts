@@ -49,7 +49,12 @@ async function startServer(watch: Watch, port: number): Promise<PageServer> {
     return await PageServer.start(watch, port);
   } catch (cause) {
     if (cause instanceof BundleError) throw new InspectError(cause.message, { cause });
-    if (!(cause instanceof Deno.errors.AddrInUse)) throw cause;
-    throw new InspectError(`port ${port} is taken: give another --port, or none`, { cause });
+    if (cause instanceof Deno.errors.AddrInUse) {
+      throw new InspectError(`port ${port} is taken: give another --port, or none`, { cause });
+    }
+    if (cause instanceof Deno.errors.PermissionDenied) {
+      throw new InspectError(`port ${port} is not for you: give one from 1024 on, or none`, { cause });
+    }
+    throw cause;
   }
 }
