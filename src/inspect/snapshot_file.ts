@@ -130,16 +130,33 @@ const CHUNK = openRecord({ chunk: uint(0, MAX_LIST), guest: string, host: string
  * ```
  */
 export async function saveSnapshot(path: string, snapshot: Snapshot): Promise<void> {
-  const part = `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
-  const file = await Deno.open(part, { write: true, createNew: true, mode: 0o600 });
+  const target = await fileOf(path);
+  // A device or a pipe takes it as it comes.
+  if (target === null) return await write(await Deno.open(path, { write: true }), snapshot);
+  const part = `${target}.${crypto.randomUUID().slice(0, 8)}.part`;
   try {
-    const text = ReadableStream.from(linesOf(snapshot.parts)).pipeThrough(new TextEncoderStream());
-    await text.pipeThrough(new CompressionStream("gzip")).pipeTo(file.writable);
-    await Deno.rename(part, path);
+    await write(await Deno.open(part, { write: true, createNew: true, mode: 0o600 }), snapshot);
+    await Deno.rename(part, target);
   } catch (error) {
     await Deno.remove(part).catch(() => {}); // what went wrong before is the news
     throw error;
   }
+}
+
+/** The file that a path leads to, there or not; `null` if it leads to something else. */
+async function fileOf(path: string): Promise<string | null> {
+  try {
+    const { isFile } = await Deno.stat(path);
+    return isFile ? await Deno.realPath(path) : null;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return path;
+    throw error;
+  }
+}
+
+async function write(file: Deno.FsFile, snapshot: Snapshot): Promise<void> {
+  const text = ReadableStream.from(linesOf(snapshot.parts)).pipeThrough(new TextEncoderStream());
+  await text.pipeThrough(new CompressionStream("gzip")).pipeTo(file.writable);
 }
 
 /**

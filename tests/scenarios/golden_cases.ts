@@ -56,7 +56,7 @@ export async function goldenText(args: readonly string[]): Promise<string> {
 
 /** Without what differs from run to run: when something was, and what counts the time. */
 function steady(text: string): string {
-  return text.replace(/^( *\d+) +\d+\.\d{3} /gm, "$1      0.000 ")
+  return text.replace(/^( *\d+) +\d+\.\d{6} /gm, "$1     0.000000 ")
     .replace(/^(.*TIMESTAMP.*?0x[0-9a-f]+ +)0x[0-9a-f]{8}/gm, "$10x--------");
 }
 

@@ -301,6 +301,13 @@ Deno.test("a snapshot can be kept in a file; one that is damaged is refused", as
   await saveSnapshot(path, snapshot);
   assertEquals((await loadSnapshot(path)).parts, snapshot.parts);
   assertEquals(Deno.statSync(path).mode! & 0o777, 0o600);
+  // What others may read is replaced by what they may not.
+  const open = `${device.folder}/open`;
+  Deno.writeTextFileSync(open, "");
+  Deno.chmodSync(open, 0o644);
+  await saveSnapshot(open, snapshot);
+  assertEquals((await loadSnapshot(open)).parts, snapshot.parts);
+  assertEquals(Deno.statSync(open).mode! & 0o777, 0o600);
 
   const bytes = Deno.readFileSync(path);
   for (
