@@ -7,7 +7,7 @@
 
 import { LANES, PAGE_SIZE } from "../gtt/entry.ts";
 import type { VgpuGtt } from "../gtt/vgpu_gtt.ts";
-import { GGTT_CHUNK } from "./snapshot.ts";
+import { GGTT_CHUNK } from "./snapshot_wire.ts";
 
 /** {@linkcode GGTT_CHUNK} entries as they were when they were last told or seen to change; `null` before they were told. */
 interface Chunk {

@@ -4,11 +4,14 @@
  * @module
  */
 
-import type { TableKind } from "../gtt/entry.ts";
+import { ENTRIES, type TableKind } from "../gtt/entry.ts";
 import type { ShadowTable } from "../gtt/shadow_table.ts";
 
 /** What {@linkcode SnapshotAnswer} is in this version. */
 export const SNAPSHOT_FORMAT = 1;
+
+/** Entries of the GGTT that are kept and told together: those of one table page. */
+export const GGTT_CHUNK = ENTRIES;
 
 /** Pages of each side that one answer carries at most: they keep the device from its guest for a millisecond or two. */
 export const PAGES_PER_ANSWER = 64;

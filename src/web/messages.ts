@@ -6,8 +6,8 @@
  */
 
 import type { EventText } from "../inspect/event_list.ts";
-import type { VerdictClass } from "../inspect/reasons.ts";
-import type { Strip, StripSpace } from "../inspect/strip.ts";
+import type { VerdictClass } from "../observe/reasons.ts";
+import type { Strip, StripSpace } from "../observe/strip.ts";
 import type { WalkView } from "./walk_view.ts";
 import type { TreeRow } from "./tree_rows.ts";
 

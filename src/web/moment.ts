@@ -4,9 +4,9 @@
  * @module
  */
 
-import type { Snapshot } from "../inspect/snapshot.ts";
-import type { AddressStrips } from "../inspect/strip.ts";
-import type { Judge } from "../inspect/verdict.ts";
+import type { Snapshot } from "../observe/snapshot.ts";
+import type { AddressStrips } from "../observe/strip.ts";
+import type { Judge } from "../observe/verdict.ts";
 
 /** One moment, with what all pages want of it. */
 export interface Moment {

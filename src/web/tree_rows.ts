@@ -18,7 +18,7 @@ import {
   PTE,
   type TableKind,
 } from "../gtt/entry.ts";
-import { entryFrame, type EntryKind, entryKind, flagLetters } from "../inspect/entry_text.ts";
+import { entryFrame, type EntryKind, entryKind, flagLetters } from "../observe/entry_text.ts";
 import {
   CLASSES,
   classNumber,
@@ -27,11 +27,11 @@ import {
   REASONS,
   reasonWords,
   type VerdictClass,
-} from "../inspect/reasons.ts";
-import type { Snapshot, SpaceView, TableView, WindowView } from "../inspect/snapshot.ts";
-import type { StripSpace } from "../inspect/strip.ts";
+} from "../observe/reasons.ts";
+import type { Snapshot, SpaceView, TableView, WindowView } from "../observe/snapshot.ts";
+import type { StripSpace } from "../observe/strip.ts";
 import { hex } from "../inspect/target.ts";
-import type { Judge } from "../inspect/verdict.ts";
+import type { Judge } from "../observe/verdict.ts";
 
 /** A row. */
 export interface TreeRow {

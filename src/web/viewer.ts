@@ -5,7 +5,7 @@
  */
 
 import { PAGE_SIZE } from "../gtt/entry.ts";
-import type { StripSpace } from "../inspect/strip.ts";
+import type { StripSpace } from "../observe/strip.ts";
 import type {
   DeviceView,
   HoverView,

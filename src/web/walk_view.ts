@@ -4,11 +4,11 @@
  * @module
  */
 
-import type { VerdictClass } from "../inspect/reasons.ts";
-import type { StripSpace } from "../inspect/strip.ts";
+import type { VerdictClass } from "../observe/reasons.ts";
+import type { StripSpace } from "../observe/strip.ts";
 import { hex } from "../inspect/target.ts";
-import { walkSteps } from "../inspect/walk_steps.ts";
-import type { Walk, WalkEnd, WalkEntry } from "../inspect/walk_result.ts";
+import { walkSteps } from "../observe/walk_steps.ts";
+import type { Walk, WalkEnd, WalkEntry } from "../observe/walk_result.ts";
 import type { Moment } from "./moment.ts";
 
 /** One side of a step. */

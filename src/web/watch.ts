@@ -7,12 +7,12 @@
 
 import type { Client } from "../../protocol/client.ts";
 import type { EventText } from "../inspect/event_list.ts";
-import { readEvents } from "../inspect/event_reader.ts";
-import { TooFastError } from "../inspect/mirror.ts";
-import type { Snapshot } from "../inspect/snapshot.ts";
-import { AddressStrips } from "../inspect/strip.ts";
-import { StripCache } from "../inspect/strip_content.ts";
-import { Judge } from "../inspect/verdict.ts";
+import { readEvents } from "../observe/event_reader.ts";
+import { TooFastError } from "../observe/mirror.ts";
+import type { Snapshot } from "../observe/snapshot.ts";
+import { AddressStrips } from "../observe/strip.ts";
+import { StripCache } from "../observe/strip_content.ts";
+import { Judge } from "../observe/verdict.ts";
 import { SAMPLE_PAUSE, sampleOf, SAMPLES_KEPT } from "./counters.ts";
 import type { Sample, SourceState } from "./messages.ts";
 import type { Moment } from "./moment.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { Client } from "../../protocol/client.ts";
-import { type EventsAnswer, readEvents } from "../../src/inspect/event_reader.ts";
+import { type EventsAnswer, readEvents } from "../../src/observe/event_reader.ts";
 import { EVENTS_KEPT, EVENTS_TOLD } from "../../src/vgpu/event_log.ts";
 import { NOOP, start } from "../streamer/commands.ts";
 import { Guest } from "../streamer/guest.ts";

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { FRAME_HI, frameOf, PRESENT, PTE } from "../../src/gtt/entry.ts";
-import { Mirror } from "../../src/inspect/mirror.ts";
-import type { Snapshot, TableView } from "../../src/inspect/snapshot.ts";
-import { loadSnapshot, saveSnapshot, SnapshotFileError } from "../../src/inspect/snapshot_file.ts";
+import { Mirror } from "../../src/observe/mirror.ts";
+import type { Snapshot, TableView } from "../../src/observe/snapshot.ts";
+import { loadSnapshot, saveSnapshot, SnapshotFileError } from "../../src/observe/snapshot_file.ts";
 import { Attached, refusal } from "./attached.ts";
 import { announceTree4, le64, PAGE, ROOTS4, tablePage, TREE4, writePages } from "./guest_pages.ts";
 

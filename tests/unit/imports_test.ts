@@ -9,6 +9,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "src/streamer": ["src/gtt", "src/memory"],
   "src/vgpu": ["src/gtt", "src/memory", "src/streamer"],
   "src/inspect": ["src/gtt", "src/streamer (types)", "src/vgpu", "protocol"],
+  "src/observe": ["protocol", "src/gtt", "src/inspect", "src/vgpu (types)"],
   "src/recording": ["src/gtt", "src/memory", "src/vgpu"],
   "src/server": [
     "protocol",
@@ -38,6 +39,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     "src/memory",
     "src/vgpu",
     "src/inspect",
+    "src/observe",
     "src/recording",
     "src/server",
     "src/replay",
@@ -51,6 +53,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     "protocol",
     "src/gtt",
     "src/inspect",
+    "src/observe",
     "src/vgpu (types)",
     "preact",
     "preact/hooks",

@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { PDE, PTE } from "../../src/gtt/entry.ts";
-import { diffShadow, shadowDiffLines } from "../../src/inspect/diff.ts";
-import { diffSnapshots, snapshotDiffLines } from "../../src/inspect/snapshot_diff.ts";
-import type { Snapshot } from "../../src/inspect/snapshot.ts";
+import { diffShadow, shadowDiffLines } from "../../src/observe/diff.ts";
+import { diffSnapshots, snapshotDiffLines } from "../../src/observe/snapshot_diff.ts";
+import type { Snapshot } from "../../src/observe/snapshot.ts";
 import { type Entries, type Sketch, sketch, type SketchTable } from "./inspect_snapshot.ts";
 
 const HOST = 0x100000000;

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { entryFrame, entryText, flagLetters, hexEntry } from "../../src/inspect/entry_text.ts";
+import { entryFrame, entryText, flagLetters, hexEntry } from "../../src/observe/entry_text.ts";
 
 Deno.test("flagLetters() names every bit of a PTE, and what has no name", () => {
   assertEquals(flagLetters("PTE", 0x5fff, 0x80000000), "P W U PWT PCD A D PAT G XD +0xe00");

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { ggttLines, type GgttOptions, ggttRuns } from "../../src/inspect/ggtt_runs.ts";
+import { ggttLines, type GgttOptions, ggttRuns } from "../../src/observe/ggtt_runs.ts";
 import { SCRATCH, type Sketch, sketch } from "./inspect_snapshot.ts";
 
 const HOST = 0x100000000;

@@ -1,16 +1,16 @@
 /** Every view of what a stock Debian guest has in its page tables. */
 
 import { assertEquals, assertMatch } from "@std/assert";
-import { diffShadow, shadowDiffLines } from "../../src/inspect/diff.ts";
-import { ggttLines, ggttRuns } from "../../src/inspect/ggtt_runs.ts";
-import { overview, overviewLines } from "../../src/inspect/overview.ts";
-import { diffSnapshots } from "../../src/inspect/snapshot_diff.ts";
-import type { Snapshot } from "../../src/inspect/snapshot.ts";
-import { spaceLines } from "../../src/inspect/space_lines.ts";
-import { spaceTree } from "../../src/inspect/space_tree.ts";
-import { walkLines } from "../../src/inspect/walk_lines.ts";
-import { walkSteps } from "../../src/inspect/walk_steps.ts";
-import { whoLines, whoMaps } from "../../src/inspect/who.ts";
+import { diffShadow, shadowDiffLines } from "../../src/observe/diff.ts";
+import { ggttLines, ggttRuns } from "../../src/observe/ggtt_runs.ts";
+import { overview, overviewLines } from "../../src/observe/overview.ts";
+import { diffSnapshots } from "../../src/observe/snapshot_diff.ts";
+import type { Snapshot } from "../../src/observe/snapshot.ts";
+import { spaceLines } from "../../src/observe/space_lines.ts";
+import { spaceTree } from "../../src/observe/space_tree.ts";
+import { walkLines } from "../../src/observe/walk_lines.ts";
+import { walkSteps } from "../../src/observe/walk_steps.ts";
+import { whoLines, whoMaps } from "../../src/observe/who.ts";
 import { openRecording } from "../../src/replay/recording_file.ts";
 import { replayToDevice } from "../../src/replay/replay_to_device.ts";
 import { snapshotOf } from "./inspect_snapshot.ts";

@@ -1,14 +1,14 @@
 /** Guests whose tables lead everywhere: every view ends soon and tells little. */
 
 import { assert, assertEquals } from "@std/assert";
-import { diffShadow, shadowDiffLines } from "../../src/inspect/diff.ts";
-import { overview } from "../../src/inspect/overview.ts";
-import { diffSnapshots } from "../../src/inspect/snapshot_diff.ts";
-import type { Snapshot } from "../../src/inspect/snapshot.ts";
-import { spaceLines } from "../../src/inspect/space_lines.ts";
-import { spaceTree } from "../../src/inspect/space_tree.ts";
-import { walkSteps } from "../../src/inspect/walk_steps.ts";
-import { whoLines, whoMaps } from "../../src/inspect/who.ts";
+import { diffShadow, shadowDiffLines } from "../../src/observe/diff.ts";
+import { overview } from "../../src/observe/overview.ts";
+import { diffSnapshots } from "../../src/observe/snapshot_diff.ts";
+import type { Snapshot } from "../../src/observe/snapshot.ts";
+import { spaceLines } from "../../src/observe/space_lines.ts";
+import { spaceTree } from "../../src/observe/space_tree.ts";
+import { walkSteps } from "../../src/observe/walk_steps.ts";
+import { whoLines, whoMaps } from "../../src/observe/who.ts";
 import { createDevice } from "../../mod.ts";
 import { snapshotOf } from "./inspect_snapshot.ts";
 

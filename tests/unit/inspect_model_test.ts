@@ -8,11 +8,11 @@
 import { assert, assertEquals } from "@std/assert";
 import { ENTRIES, PRESENT } from "../../src/gtt/entry.ts";
 import { VgpuGtt } from "../../src/gtt/vgpu_gtt.ts";
-import { diffShadow } from "../../src/inspect/diff.ts";
-import { type Reason, REASONS } from "../../src/inspect/reasons.ts";
-import { Snapshot, type TableView } from "../../src/inspect/snapshot.ts";
-import { Judge } from "../../src/inspect/verdict.ts";
-import { walkSteps } from "../../src/inspect/walk_steps.ts";
+import { diffShadow } from "../../src/observe/diff.ts";
+import { type Reason, REASONS } from "../../src/observe/reasons.ts";
+import { Snapshot, type TableView } from "../../src/observe/snapshot.ts";
+import { Judge } from "../../src/observe/verdict.ts";
+import { walkSteps } from "../../src/observe/walk_steps.ts";
 import { type Policy, runHugeGuest } from "../model/huge_run.ts";
 import { HugeComparison } from "../model/huge_shadow.ts";
 import { Random } from "../model/random.ts";

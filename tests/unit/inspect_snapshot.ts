@@ -12,7 +12,7 @@ import {
   type SnapshotParts,
   type SpaceView,
   type TableView,
-} from "../../src/inspect/snapshot.ts";
+} from "../../src/observe/snapshot.ts";
 import type { GttHost } from "../../src/gtt/host.ts";
 import type { VgpuGtt } from "../../src/gtt/vgpu_gtt.ts";
 import type { Device } from "../../src/vgpu/device.ts";

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { PDE, PTE } from "../../src/gtt/entry.ts";
-import { spaceLines } from "../../src/inspect/space_lines.ts";
-import { spaceTree, type TreeOptions } from "../../src/inspect/space_tree.ts";
+import { spaceLines } from "../../src/observe/space_lines.ts";
+import { spaceTree, type TreeOptions } from "../../src/observe/space_tree.ts";
 import { type Entries, SCRATCH_TABLES, type Sketch, sketch } from "./inspect_snapshot.ts";
 
 const HOST = 0x100000000;

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { PDE, PML4, PTE } from "../../src/gtt/entry.ts";
-import { REASONS } from "../../src/inspect/reasons.ts";
-import { Judge, type JudgeOptions, type Verdict } from "../../src/inspect/verdict.ts";
+import { REASONS } from "../../src/observe/reasons.ts";
+import { Judge, type JudgeOptions, type Verdict } from "../../src/observe/verdict.ts";
 import {
   type Entries,
   SCRATCH,

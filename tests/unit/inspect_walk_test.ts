@@ -1,9 +1,9 @@
 import { assertEquals } from "@std/assert";
 import { PDE, PTE } from "../../src/gtt/entry.ts";
-import type { Snapshot } from "../../src/inspect/snapshot.ts";
-import { walkLines } from "../../src/inspect/walk_lines.ts";
-import { type WalkOptions, walkSteps } from "../../src/inspect/walk_steps.ts";
-import type { Walk } from "../../src/inspect/walk_result.ts";
+import type { Snapshot } from "../../src/observe/snapshot.ts";
+import { walkLines } from "../../src/observe/walk_lines.ts";
+import { type WalkOptions, walkSteps } from "../../src/observe/walk_steps.ts";
+import type { Walk } from "../../src/observe/walk_result.ts";
 import {
   type Entries,
   SCRATCH,

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { PDE, PTE } from "../../src/gtt/entry.ts";
-import { whoLines, whoMaps } from "../../src/inspect/who.ts";
+import { whoLines, whoMaps } from "../../src/observe/who.ts";
 import { sketch } from "./inspect_snapshot.ts";
 
 const HOST = 0x100000000;

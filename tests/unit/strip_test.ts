@@ -1,9 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { openSource } from "../../src/cli/inspect/source.ts";
-import { Snapshot } from "../../src/inspect/snapshot.ts";
-import { AddressStrips, type Strip, type StripShares, type StripSpace } from "../../src/inspect/strip.ts";
-import { STRIP_STATES, StripCache, type StripState } from "../../src/inspect/strip_content.ts";
-import { Judge } from "../../src/inspect/verdict.ts";
+import { Snapshot } from "../../src/observe/snapshot.ts";
+import { AddressStrips, type Strip, type StripShares, type StripSpace } from "../../src/observe/strip.ts";
+import { STRIP_STATES, StripCache, type StripState } from "../../src/observe/strip_content.ts";
+import { Judge } from "../../src/observe/verdict.ts";
 import { SCRATCH, sketch, type SketchTable } from "./inspect_snapshot.ts";
 
 const PAGE = 4096;

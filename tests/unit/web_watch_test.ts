@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
-import { TooFastError } from "../../src/inspect/mirror.ts";
-import type { Snapshot } from "../../src/inspect/snapshot.ts";
+import { TooFastError } from "../../src/observe/mirror.ts";
+import type { Snapshot } from "../../src/observe/snapshot.ts";
 import type { SourceState } from "../../src/web/messages.ts";
 import { Watch, type Watcher, type WatchSource } from "../../src/web/watch.ts";
 import { sketch } from "./inspect_snapshot.ts";

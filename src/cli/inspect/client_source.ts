@@ -5,8 +5,8 @@
  */
 
 import type { Client } from "../../../protocol/client.ts";
-import { Mirror } from "../../inspect/mirror.ts";
-import type { Snapshot } from "../../inspect/snapshot.ts";
+import { Mirror } from "../../observe/mirror.ts";
+import type { Snapshot } from "../../observe/snapshot.ts";
 
 /** Which source. */
 export interface SourceOptions {

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { type DiffOptions, diffShadow, shadowDiffLines } from "../../inspect/diff.ts";
-import type { Snapshot } from "../../inspect/snapshot.ts";
-import { diffSnapshots, snapshotDiffLines } from "../../inspect/snapshot_diff.ts";
+import { type DiffOptions, diffShadow, shadowDiffLines } from "../../observe/diff.ts";
+import type { Snapshot } from "../../observe/snapshot.ts";
+import { diffSnapshots, snapshotDiffLines } from "../../observe/snapshot_diff.ts";
 import { UsageError } from "../usage.ts";
 import { userPath } from "../user_path.ts";
 import { type InspectCommand, type Request, verdict } from "./command.ts";
@@ -37,7 +37,7 @@ did.
   example: `deno task inspect save before; …; deno task inspect diff --against before
 deno task inspect diff --snapshot after --against before`,
   json:
-    `{"counts": entries by class, "reasons", "differences": [{"class", "reason", "sentence", "path", "from", "to", "entries", "places"}…], "more", "tables", "entries"} (src/inspect/diff.ts); with --against {"isSame", …} (src/inspect/snapshot_diff.ts).`,
+    `{"counts": entries by class, "reasons", "differences": [{"class", "reason", "sentence", "path", "from", "to", "entries", "places"}…], "more", "tables", "entries"} (src/observe/diff.ts); with --against {"isSame", …} (src/observe/snapshot_diff.ts).`,
   sources: ["socket", "recording", "snapshot"],
   strings: ["against", "limit"],
   booleans: ["expected", "quiet-guest"],

@@ -5,7 +5,7 @@
  */
 
 import type { EventText } from "../../inspect/event_list.ts";
-import { readEvents } from "../../inspect/event_reader.ts";
+import { readEvents } from "../../observe/event_reader.ts";
 import { EVENT_FIELDS } from "../../vgpu/event_log.ts";
 import { EXIT_OK, UsageError } from "../usage.ts";
 import type { InspectCommand, Request } from "./command.ts";

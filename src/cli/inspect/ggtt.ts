@@ -4,7 +4,7 @@
  * @module
  */
 
-import { ggttLines, type GgttOptions, ggttRuns } from "../../inspect/ggtt_runs.ts";
+import { ggttLines, type GgttOptions, ggttRuns } from "../../observe/ggtt_runs.ts";
 import { EXIT_OK } from "../usage.ts";
 import type { InspectCommand, Request } from "./command.ts";
 import { GGTT_END, parseNumber, parseRange } from "./numbers.ts";
@@ -23,7 +23,7 @@ that are alike are one line.
 `,
   example: `deno task inspect ggtt --range 0x4000000-0x7ffffff`,
   json:
-    `{"runs": [{"first", "last": entries, "from", "to": addresses, "guest", "host": frames, "class", …}…], "more": runs beyond the limit, "counts": entries by class}; what each is: src/inspect/ggtt_runs.ts.`,
+    `{"runs": [{"first", "last": entries, "from", "to": addresses, "guest", "host": frames, "class", …}…], "more": runs beyond the limit, "counts": entries by class}; what each is: src/observe/ggtt_runs.ts.`,
   sources: ["socket", "recording", "snapshot"],
   strings: ["range", "limit"],
   async run(request: Request): Promise<number> {

@@ -5,7 +5,7 @@
  */
 
 import { ENTRIES, frameOf, isLarge, kindName, PRESENT, PTE } from "../../gtt/entry.ts";
-import type { Snapshot, TableView } from "../../inspect/snapshot.ts";
+import type { Snapshot, TableView } from "../../observe/snapshot.ts";
 
 /** A table that changed. */
 export interface HotTable {

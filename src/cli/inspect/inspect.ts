@@ -8,7 +8,7 @@
  */
 
 import { ConnectionError, RpcError } from "../../../protocol/errors.ts";
-import { FormatError, TooFastError } from "../../inspect/mirror.ts";
+import { FormatError, TooFastError } from "../../observe/mirror.ts";
 import { AttachError } from "../attach.ts";
 import { loadLater } from "../load_later.ts";
 import { print, say } from "../terminal.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { overview, overviewLines } from "../../inspect/overview.ts";
+import { overview, overviewLines } from "../../observe/overview.ts";
 import { EXIT_OK } from "../usage.ts";
 import type { InspectCommand, Request } from "./command.ts";
 import { visible } from "./output.ts";
@@ -19,7 +19,7 @@ What there is: address spaces and their tables, the GGTT's windows, guest RAM, p
 `,
   example: `deno task inspect ls`,
   json:
-    `{"source", "server" (null of a saved snapshot), "overview": {"tracking", "hugePages", "failsafe", "spaces": […], "totals", "ram", "windows", "tracks", …}}; what each is: src/inspect/overview.ts.`,
+    `{"source", "server" (null of a saved snapshot), "overview": {"tracking", "hugePages", "failsafe", "spaces": […], "totals", "ram", "windows", "tracks", …}}; what each is: src/observe/overview.ts.`,
   sources: ["socket", "recording", "snapshot"],
   async run({ source, json, output }: Request): Promise<number> {
     await using looked = await openSource(source);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { saveSnapshot } from "../../inspect/snapshot_file.ts";
+import { saveSnapshot } from "../../observe/snapshot_file.ts";
 import { EXIT_OK } from "../usage.ts";
 import { userPath } from "../user_path.ts";
 import { countText } from "./columns.ts";

@@ -5,8 +5,8 @@
  */
 
 import type { Client } from "../../../protocol/client.ts";
-import type { Snapshot } from "../../inspect/snapshot.ts";
-import { loadSnapshot } from "../../inspect/snapshot_file.ts";
+import type { Snapshot } from "../../observe/snapshot.ts";
+import { loadSnapshot } from "../../observe/snapshot_file.ts";
 import { attach } from "../attach.ts";
 import { loadLater } from "../load_later.ts";
 import { ClientSource, type Source, type SourceOptions } from "./client_source.ts";

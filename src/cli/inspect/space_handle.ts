@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Snapshot, SpaceView } from "../../inspect/snapshot.ts";
+import type { Snapshot, SpaceView } from "../../observe/snapshot.ts";
 import { InspectError } from "./inspect_error.ts";
 import { parseNumber } from "./numbers.ts";
 

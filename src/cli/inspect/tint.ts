@@ -5,7 +5,7 @@
  * @module
  */
 
-import { CLASS_LETTERS } from "../../inspect/reasons.ts";
+import { CLASS_LETTERS } from "../../observe/reasons.ts";
 import { brokenLine } from "./broken_line.ts";
 import { type Output, type Tone, visible } from "./output.ts";
 

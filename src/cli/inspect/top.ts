@@ -4,8 +4,8 @@
  * @module
  */
 
-import { TooFastError } from "../../inspect/mirror.ts";
-import type { Snapshot } from "../../inspect/snapshot.ts";
+import { TooFastError } from "../../observe/mirror.ts";
+import type { Snapshot } from "../../observe/snapshot.ts";
 import { hex } from "../../inspect/target.ts";
 import { EXIT_OK } from "../usage.ts";
 import { columns, countText } from "./columns.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { spaceLines } from "../../inspect/space_lines.ts";
-import { spaceTree, type TreeOptions } from "../../inspect/space_tree.ts";
+import { spaceLines } from "../../observe/space_lines.ts";
+import { spaceTree, type TreeOptions } from "../../observe/space_tree.ts";
 import { EXIT_OK } from "../usage.ts";
 import { ADDRESS_END, parseNumber, parseRange } from "./numbers.ts";
 import type { InspectCommand, Request } from "./command.ts";
@@ -32,7 +32,7 @@ sync, ! wrong.
 `,
   example: `deno task inspect tree 3 --range 0x8080604000-0x80806fffff --raw`,
   json:
-    `{"spaces": [{"id", "level", "refs", "pins", "isShadowed", "roots": [{"slot", "class", "guest", "shadow", "table": {"kind", "gfn", "mfn", "refs", "state", "runs": […]}}…]}…]}: addresses and frames are numbers, entries hexadecimal text; what each is: src/inspect/space_tree.ts.`,
+    `{"spaces": [{"id", "level", "refs", "pins", "isShadowed", "roots": [{"slot", "class", "guest", "shadow", "table": {"kind", "gfn", "mfn", "refs", "state", "runs": […]}}…]}…]}: addresses and frames are numbers, entries hexadecimal text; what each is: src/observe/space_tree.ts.`,
   sources: ["socket", "recording", "snapshot"],
   strings: ["depth", "range", "lines"],
   booleans: ["raw", "all"],

@@ -7,10 +7,10 @@
 import type { Client } from "../../../protocol/client.ts";
 import { RpcError } from "../../../protocol/errors.ts";
 import { PAGE_SIZE } from "../../gtt/entry.ts";
-import type { Snapshot, SpaceView } from "../../inspect/snapshot.ts";
-import { walkLines } from "../../inspect/walk_lines.ts";
-import { walkSteps } from "../../inspect/walk_steps.ts";
-import type { Walk } from "../../inspect/walk_result.ts";
+import type { Snapshot, SpaceView } from "../../observe/snapshot.ts";
+import { walkLines } from "../../observe/walk_lines.ts";
+import { walkSteps } from "../../observe/walk_steps.ts";
+import type { Walk } from "../../observe/walk_result.ts";
 import type { InspectCommand, Request } from "./command.ts";
 import { verdict } from "./command.ts";
 import { parseAddress } from "./numbers.ts";
@@ -28,7 +28,7 @@ whether they lead to the same page. Exit status 1 if they do not and nothing exc
 `,
   example: `deno task inspect walk 3 0x80_8060_4123`,
   json:
-    `{"space", "level", "gma", "address", "note", "slot", "root", "steps": [{"table", "index", "guest": {…}, "shadow": {…}, "verdict"}…], "guest", "shadow": where they lead, "wanted": a frame that would have to be read, "verdict": {"class", "reason", "sentence"}}; what each is: src/inspect/walk_steps.ts.`,
+    `{"space", "level", "gma", "address", "note", "slot", "root", "steps": [{"table", "index", "guest": {…}, "shadow": {…}, "verdict"}…], "guest", "shadow": where they lead, "wanted": a frame that would have to be read, "verdict": {"class", "reason", "sentence"}}; what each is: src/observe/walk_steps.ts.`,
   sources: ["socket", "recording", "snapshot"],
   operands: [2, 2],
   async run({ source, operands: [mm = "", gma = ""], json, output }: Request): Promise<number> {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { whoLines, whoMaps } from "../../inspect/who.ts";
+import { whoLines, whoMaps } from "../../observe/who.ts";
 import { EXIT_OK } from "../usage.ts";
 import type { InspectCommand, Request } from "./command.ts";
 import { parseNumber } from "./numbers.ts";
@@ -26,7 +26,7 @@ that lead to it, the tables that lie in it, whether stores to it trap.
 `,
   example: `deno task inspect who 0x1d7e`,
   json:
-    `{"gfn", "mfn", "tables", "roots", "tracks", "mappings": [{"side", "table", "first", "last", "count", "addresses", …}…], "moreMappings", "ggtt", "moreGgtt"}; what each is: src/inspect/who.ts.`,
+    `{"gfn", "mfn", "tables", "roots", "tracks", "mappings": [{"side", "table", "first", "last", "count", "addresses", …}…], "moreMappings", "ggtt", "moreGgtt"}; what each is: src/observe/who.ts.`,
   sources: ["socket", "recording", "snapshot"],
   strings: ["addresses", "limit"],
   operands: [1, 1],

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { STRIP_STATES, type StripState } from "../../inspect/strip_content.ts";
+import { STRIP_STATES, type StripState } from "../../observe/strip_content.ts";
 
 /** How a state is shown. */
 export interface StateLook {

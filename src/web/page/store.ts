@@ -5,7 +5,7 @@
  */
 
 import type { EventText } from "../../inspect/event_list.ts";
-import type { Strip, StripSpace } from "../../inspect/strip.ts";
+import type { Strip, StripSpace } from "../../observe/strip.ts";
 import type { DeviceView, HoverView, Look, Sample, ServerMessage, SourceState } from "../messages.ts";
 import type { TreeRow } from "../tree_rows.ts";
 import type { WalkView } from "../walk_view.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { Strip, StripShares } from "../../inspect/strip.ts";
-import { STRIP_STATES } from "../../inspect/strip_content.ts";
+import type { Strip, StripShares } from "../../observe/strip.ts";
+import { STRIP_STATES } from "../../observe/strip_content.ts";
 import { hex } from "./format.ts";
 import { STACK, STATE_LOOKS } from "./states.ts";
 import { type View, viewBytes } from "../zoom.ts";

@@ -5,7 +5,7 @@
  */
 
 import { useEffect, useRef } from "preact/hooks";
-import { CLASS_LETTERS } from "../../inspect/reasons.ts";
+import { CLASS_LETTERS } from "../../observe/reasons.ts";
 import type { TreeRow } from "../tree_rows.ts";
 import { hex } from "./format.ts";
 import { useStore } from "./use_store.ts";

@@ -5,7 +5,7 @@
  */
 
 import { useState } from "preact/hooks";
-import { CLASS_LETTERS } from "../../inspect/reasons.ts";
+import { CLASS_LETTERS } from "../../observe/reasons.ts";
 import type { StepView } from "../walk_view.ts";
 import { hex } from "./format.ts";
 import { spaceName } from "./strip_view.tsx";

@@ -6,7 +6,7 @@
 
 import type { VerdictClass } from "./reasons.ts";
 import type { SideWalk, Walk, WalkEnd, WalkStep } from "./walk_result.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 import type { Judge, Verdict } from "./verdict.ts";
 
 /** Both walks. */

@@ -22,7 +22,7 @@ import { GGTT_CHUNK, type Snapshot, type SpaceView, type TableView } from "./sna
 import { counted } from "./space_lines.ts";
 import { ENTRY_BYTES, TableGraph } from "./table_graph.ts";
 import { TableMatches, wayTo } from "./table_matches.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 import { tableText } from "./sentences.ts";
 import { Judge } from "./verdict.ts";
 

@@ -18,7 +18,7 @@ import {
 import type { RamView, Snapshot, SpaceView, TableView, WindowView } from "./snapshot.ts";
 import { counted } from "./space_lines.ts";
 import { TableGraph } from "./table_graph.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 
 /** One address space. */
 export interface SpaceOverview {

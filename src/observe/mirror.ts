@@ -24,7 +24,7 @@ import {
   TABLE_FLAG,
   type TableRecord,
   TRACK_DWORDS,
-} from "./snapshot_wire.ts";
+} from "../inspect/snapshot_wire.ts";
 
 /** Rounds after which a guest is too fast: each is shorter than the one before, unless it changes everything all the time. */
 const MAX_ROUNDS = 50;
@@ -68,7 +68,7 @@ export class TooFastError extends Error {
  * import { assertEquals } from "@std/assert";
  * import { createDevice } from "../../mod.ts";
  * import { Mirror } from "./mirror.ts";
- * import { SnapshotSource } from "./snapshot_source.ts";
+ * import { SnapshotSource } from "../inspect/snapshot_source.ts";
  *
  * using device = createDevice();
  * device.mapRam({ gpa: 0, size: 0x10000 });

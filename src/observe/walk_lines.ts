@@ -6,7 +6,7 @@
 
 import { CLASS_LETTERS } from "./reasons.ts";
 import type { Walk, WalkEntry, WalkStep } from "./walk_result.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 
 /**
  * A walk as lines.

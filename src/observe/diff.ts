@@ -24,7 +24,7 @@ import {
 import type { Snapshot, SpaceView, TableView } from "./snapshot.ts";
 import { counted } from "./space_lines.ts";
 import { ENTRY_BYTES, type Place, placeText, TableGraph } from "./table_graph.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 import { Judge, type JudgeOptions, type Verdict } from "./verdict.ts";
 
 /** Runs that are told one by one, if nobody says how many. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { EventText } from "./event_list.ts";
+import type { EventText } from "../inspect/event_list.ts";
 
 /** What the log told. */
 export interface EventsAnswer {

@@ -9,7 +9,7 @@ import { hexEntry } from "./entry_text.ts";
 import type { RamFrames } from "./ram_frames.ts";
 import type { Reason } from "./reasons.ts";
 import { GGTT_CHUNK, type Snapshot, type SpaceView, type TableView } from "./snapshot.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 
 /** What sentences are about. */
 interface Subject {

@@ -8,10 +8,9 @@
  * @module
  */
 
-import { ENTRIES, frameOf, type TableKind } from "../gtt/entry.ts";
+import { frameOf, type TableKind } from "../gtt/entry.ts";
 
-/** Entries of the GGTT that are kept together: those of one table page. */
-export const GGTT_CHUNK = ENTRIES;
+export { GGTT_CHUNK } from "../inspect/snapshot_wire.ts";
 
 /** One shadow table and the guest's page that it shadows. */
 export interface TableView {

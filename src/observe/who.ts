@@ -23,7 +23,7 @@ import { CLASS_LETTERS, type Reason, reasonWords, type VerdictClass } from "./re
 import { GGTT_CHUNK, type Snapshot, type TableView } from "./snapshot.ts";
 import { counted } from "./space_lines.ts";
 import { ENTRY_BYTES, placeText, TableGraph } from "./table_graph.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 import { tableText } from "./sentences.ts";
 import { Judge } from "./verdict.ts";
 

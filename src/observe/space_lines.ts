@@ -9,7 +9,7 @@ import { pageCountsText } from "./page_counts.ts";
 import { CLASS_LETTERS, reasonWords } from "./reasons.ts";
 import type { SpaceTree, TreeRoot, TreeRun, TreeTable } from "./space_tree.ts";
 import type { FrameRun } from "./table_runs.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 
 /** States that go without saying. */
 const QUIET_STATES: readonly string[] = ["split"];

@@ -20,7 +20,7 @@ import {
   type VerdictClass,
 } from "./reasons.ts";
 import { GGTT_CHUNK, type Snapshot, type WindowView } from "./snapshot.ts";
-import { hex } from "./target.ts";
+import { hex } from "../inspect/target.ts";
 import { Judge } from "./verdict.ts";
 
 /** Runs that are told, if nobody says how many. */
