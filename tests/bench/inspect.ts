@@ -6,7 +6,7 @@
  */
 
 import { decode, encode } from "../../protocol/codec.ts";
-import { Mirror, type SnapshotPeer } from "../../src/inspect/mirror.ts";
+import { Mirror, type SnapshotPeer } from "../../src/observe/mirror.ts";
 import { DeviceService } from "../../src/server/device_service.ts";
 import { RpcSession } from "../../src/server/rpc_session.ts";
 import type { Vmm } from "../../src/server/vmm.ts";

@@ -115,6 +115,12 @@ class Parameters {
         return random.pick(["gt0", "gt1", "pch", "none"]);
       case "bits":
         return random.pick([1, 0x101, 0xffff_ffff]);
+      case "since":
+        return random.pick([0, 1, 100, 2 ** 53 - 1]);
+      case "after":
+        return random.pick([0, 1, 65535, 65536, 65537, 2 ** 53 - 1]);
+      case "recheck":
+        return random.chance(0.5);
       default:
         throw new Error(`no pool for a parameter named ${name}`);
     }
