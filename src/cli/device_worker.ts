@@ -47,7 +47,7 @@ async function work(options: DeviceThreadOptions): Promise<void> {
   const { vgpu, oos, verify, debug, log: logOptions, sockets, wake, stop } = options;
   const libc = loadLibc();
   const log = makeLog(logOptions, (text) => report({ kind: "line", text }));
-  using recording = OpenRecording.begin(options, log);
+  using recording = OpenRecording.begin(options, log, (a, b) => libc.isSamePage(a, b));
   const recorder = recording?.recorder ?? null;
   const service = new DeviceService({ ...vgpu, oos, verify }, debug, { log, recorder });
   const descriptors = {

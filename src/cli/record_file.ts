@@ -26,6 +26,8 @@ export function createRecording(path: string | null): void {
   } catch (error) {
     const why = error instanceof Deno.errors.AlreadyExists
       ? "there is such a file already: remove it, or give another name"
+      : error instanceof Deno.errors.NotCapable
+      ? "it is no plain file, or in a folder of the system's: give the name of a new one"
       : error instanceof Error
       ? error.message
       : String(error);

@@ -1,3 +1,4 @@
+import type { PageComparison } from "../memory/memory_backing.ts";
 import { Recorder } from "../recording/recorder.ts";
 import { RecordingSink } from "../recording/recording_sink.ts";
 import type { Log } from "../server/rpc_session.ts";
@@ -21,11 +22,13 @@ export class OpenRecording implements Disposable {
    *
    * @param options What `start` was asked for.
    * @param log Told when the file takes no more.
+   * @param compare Compares pages; without it a loop does.
    * @returns The recording; `null`: none is wanted.
    */
   static begin(
     { record, vgpu, oos, verify, debug }: Pick<StartOptions, "record" | "vgpu" | "oos" | "verify" | "debug">,
     log: Log,
+    compare: PageComparison | null = null,
   ): OpenRecording | null {
     if (record === null) return null;
     const file = Deno.openSync(record, { append: true });
@@ -33,7 +36,7 @@ export class OpenRecording implements Disposable {
       log("error", "the recording ends here: the file takes no more", { path: record, reason });
     });
     const device = { ...vgpuConfig(vgpu), oos, verify, debug };
-    return new OpenRecording(file, new Recorder(sink, device, SERVER_NAME));
+    return new OpenRecording(file, new Recorder(sink, device, SERVER_NAME, { compare }));
   }
 
   /** Writes what is left and closes the file. */

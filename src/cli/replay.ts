@@ -137,7 +137,11 @@ function printOutcome(outcome: FileOutcome): void {
 /** What was played, in a few words. */
 function summary({ kind, steps, digests, isCut }: ReplayResult): string {
   if (kind === "trace") return `trace, ${steps} steps`;
-  const states = digests === 0 ? "" : `, state compared ${digests} times`;
+  const states = digests === null
+    ? ""
+    : digests === 0
+    ? ", no state compared: there is no digest in it"
+    : `, state compared ${digests} times`;
   return `recording, ${steps} events${states}${isCut ? "; its last line was cut off" : ""}`;
 }
 

@@ -2,11 +2,10 @@
  * The device's side of snapshots: answers what has changed since an observer asked last, a bounded piece at a time, and
  * keeps nothing for anybody.
  *
- * Engines only mark the tables that they change; the GGTT is compared with what it was. When an observer asks, whatever has
- * changed gets the *version* of that moment, so an
- * observer that names the moment it knows is given what is newer. A *round* is a question for everything newer than a
- * moment, in as many answers as it takes; what changes between two of them is newer still, and part of the next round. A
- * round of one answer says all there is at one moment: then the observer's copy is consistent.
+ * Engines only mark the tables that they change; the GGTT is compared with what it was. A *round* is an observer's question
+ * for everything newer than a moment that it knows, in as many answers as it takes. When one begins, whatever has changed
+ * gets the *version* of that moment. What changes while it is under way is newer, and part of the next one; a round of one
+ * answer says all there is at one moment: then the observer's copy is consistent.
  *
  * @module
  */
@@ -93,7 +92,8 @@ export class SnapshotSource {
    */
   answer(subject: SnapshotSubject, since: number, after: number, recheck: boolean): SnapshotAnswer {
     const { gtt } = subject;
-    this.#mark(gtt.parts);
+    // What changes while a round is under way is the next one's.
+    if (after === 0 || gtt.parts.number !== this.#engine) this.#mark(gtt.parts);
     if (after === 0) this.#ggtt.look(gtt, subject.hostGgtt, this.#now);
     const chunks = after < FIRST_TABLE_CURSOR
       ? this.#ggtt.tell(gtt, subject.hostGgtt, {

@@ -12,6 +12,7 @@
 
 import type { PageCopy } from "../gtt/page_copy.ts";
 import { IntervalIndex } from "./interval_index.ts";
+import type { PageComparison } from "./memory_backing.ts";
 import { RamMap, type RamMapOptions, type RamRegion, type RamRegionOptions } from "./ram_map.ts";
 import { type PageRun, SparsePages } from "./sparse_pages.ts";
 
@@ -86,7 +87,9 @@ export function isOneCopy(
 export class RecordingRam extends RamMap {
   readonly #log: AccessLog;
   readonly #mirrored: IntervalIndex<Mirrored> = new IntervalIndex();
+  readonly #compareWith: PageComparison | null;
   readonly #page = new Uint32Array(PAGE_BYTES / 4);
+  readonly #pageBytes = new Uint8Array(this.#page.buffer);
   readonly #block = new Uint8Array(BLOCK_BYTES);
   /** What was read, as lanes and as bytes. */
   readonly #read = new Uint32Array(2);
@@ -99,17 +102,21 @@ export class RecordingRam extends RamMap {
    *
    * @param log Where accesses are counted and recorded.
    * @param options How files are opened.
+   * @param compare Compares pages; without it a loop does.
    */
-  constructor(log: AccessLog, options: RamMapOptions = {}) {
+  constructor(log: AccessLog, options: RamMapOptions = {}, compare: PageComparison | null = null) {
     super(options);
     this.#log = log;
+    this.#compareWith = compare;
   }
 
   /** Adds a region: see {@linkcode RamMap.map}. */
   override map(options: RamRegionOptions): RamRegion {
     const region = super.map(options);
     const { gpa, size, kind } = region;
-    if (kind !== "local") this.#mirrored.add(gpa, gpa + size, { ...region, mirror: new SparsePages() });
+    if (kind !== "local") {
+      this.#mirrored.add(gpa, gpa + size, { ...region, mirror: new SparsePages(this.#compareWith) });
+    }
     return region;
   }
 
@@ -127,19 +134,27 @@ export class RecordingRam extends RamMap {
 
   /** Reads bytes: see {@linkcode RamMap.read}. */
   override read(gpa: number, out: Uint8Array): boolean {
-    if (!this.#counts(gpa, out.length)) return super.read(gpa, out);
+    if (!this.#log.isOpen) return super.read(gpa, out);
+    const region = this.#mirrored.find(gpa);
+    if (region === null && !this.#touches(gpa, out.length)) return super.read(gpa, out);
     const access = ++this.#log.accesses;
     if (!super.read(gpa, out)) return this.#fail(access);
-    this.#compare(access, gpa, out);
+    if (region !== null && gpa % PAGE_BYTES + out.length <= PAGE_BYTES) {
+      this.#compare(access, region, gpa, out);
+    } else this.#eachMirrored(gpa, out, (part, at, bytes) => this.#compare(access, part, at, bytes));
     return true;
   }
 
   /** Writes bytes: see {@linkcode RamMap.write}. */
   override write(gpa: number, bytes: Uint8Array): boolean {
-    if (!this.#counts(gpa, bytes.length)) return super.write(gpa, bytes);
+    if (!this.#log.isOpen) return super.write(gpa, bytes);
+    const region = this.#mirrored.find(gpa);
+    if (region === null && !this.#touches(gpa, bytes.length)) return super.write(gpa, bytes);
     const access = ++this.#log.accesses;
     if (!super.write(gpa, bytes)) return this.#fail(access);
-    this.#eachMirrored(gpa, bytes, (region, at, part) => region.mirror.set(at - region.gpa, part));
+    if (region !== null && gpa % PAGE_BYTES + bytes.length <= PAGE_BYTES) {
+      region.mirror.set(gpa - region.gpa, bytes);
+    } else this.#eachMirrored(gpa, bytes, (part, at, each) => part.mirror.set(at - part.gpa, each));
     return true;
   }
 
@@ -162,7 +177,11 @@ export class RecordingRam extends RamMap {
     const source = this.#mirrored.find(from);
     const target = this.#mirrored.find(to);
     if (source === null && target === null) return super.copy(from, to, length);
-    if (!isOneCopy(source, target, from, to, length)) return false;
+    if (source === null || target === null || !isOneCopy(source, target, from, to, length)) return false;
+    if (this.#log.isOpen && Math.abs(from - to) >= length && super.copy(from, to, length)) {
+      this.#followCopy(source, target, from, to, length);
+      return true;
+    }
     if (this.#copied.length < length) this.#copied = new Uint8Array(length);
     const bytes = this.#copied.subarray(0, length);
     return this.read(from, bytes) && this.write(to, bytes);
@@ -189,33 +208,58 @@ export class RecordingRam extends RamMap {
     const region = this.#log.isOpen ? this.#mirrored.find(gpa) : null;
     if (region === null) return super.readPage(gfn, out);
     const access = ++this.#log.accesses;
-    if (!super.readPage(gfn, out)) return this.#fail(access);
-    this.#comparePage(access, region, gpa, out);
+    const held = region.mirror.page((gpa - region.gpa) / PAGE_BYTES);
+    if (super.holdsPage(gfn, held)) out.set(held.lanes);
+    else if (super.readPage(gfn, out)) this.#comparePage(access, region, gpa, out);
+    else return this.#fail(access);
     return true;
   }
 
-  /** Compares a page: see {@linkcode RamMap.holdsPage}. What it holds if not the copy is recorded as if it were read. */
+  /** Compares a page: see {@linkcode RamMap.holdsPage}. What it holds is recorded as if it were read. */
   override holdsPage(gfn: number, copy: PageCopy): boolean {
     const gpa = gfn * PAGE_BYTES;
     const region = this.#log.isOpen ? this.#mirrored.find(gpa) : null;
     if (region === null || region.kind !== "mapped") return super.holdsPage(gfn, copy);
     const access = ++this.#log.accesses;
-    const holds = super.holdsPage(gfn, copy);
     const number = (gpa - region.gpa) / PAGE_BYTES;
-    if (holds) {
-      if (!region.mirror.holds(number, copy.entries)) this.#comparePage(access, region, gpa, copy.lanes);
-      return true;
+    if (!super.holdsPage(gfn, region.mirror.page(number))) {
+      if (!super.readPage(gfn, this.#page)) return this.#fail(access);
+      this.#comparePage(access, region, gpa, this.#page);
     }
-    if (!super.readPage(gfn, this.#page)) return this.#fail(access);
-    this.#comparePage(access, region, gpa, this.#page);
-    // The guest may have changed it back between the two looks: what counts is what was read.
-    return region.mirror.holds(number, copy.entries);
+    return region.mirror.holds(number, copy);
   }
 
-  /** Whether an access is recorded: an event is under way, and not all of it is the device's own memory. */
-  #counts(gpa: number, length: number): boolean {
-    if (!this.#log.isOpen) return false;
-    return this.#mirrored.find(gpa) !== null || this.#mirrored.overlapping(gpa, gpa + length) !== null;
+  /**
+   * A copy was made: a read and a write. What was read is what the source holds now, or held in between: a replay copies
+   * what its own memory holds, and whoever reads the copy compares it again.
+   */
+  #followCopy(source: Mirrored, target: Mirrored, from: number, to: number, length: number): void {
+    const access = ++this.#log.accesses;
+    this.#log.accesses++;
+    for (let done = 0; done < length;) {
+      const [at, into] = [from + done, to + done];
+      const offset = at % PAGE_BYTES;
+      const count = Math.min(PAGE_BYTES - offset, PAGE_BYTES - into % PAGE_BYTES, length - done);
+      done += count;
+      if (count < PAGE_BYTES) {
+        const part = this.#pageBytes.subarray(0, count);
+        if (super.read(at, part)) this.#compare(access, source, at, part);
+        source.mirror.get(at - source.gpa, part);
+        target.mirror.set(into - target.gpa, part);
+        continue;
+      }
+      const number = (at - source.gpa) / PAGE_BYTES;
+      const gfn = at / PAGE_BYTES;
+      if (!super.holdsPage(gfn, source.mirror.page(number)) && super.readPage(gfn, this.#page)) {
+        this.#comparePage(access, source, at, this.#page);
+      }
+      target.mirror.setPage((into - target.gpa) / PAGE_BYTES, source.mirror.page(number));
+    }
+  }
+
+  /** Whether some memory that is recorded lies in a range. */
+  #touches(gpa: number, length: number): boolean {
+    return this.#mirrored.overlapping(gpa, gpa + length) !== null;
   }
 
   #fail(access: number): boolean {
@@ -240,16 +284,13 @@ export class RecordingRam extends RamMap {
   }
 
   #comparePage(access: number, region: Mirrored, gpa: number, lanes: Uint32Array): void {
-    const bytes = new Uint8Array(lanes.buffer, lanes.byteOffset, PAGE_BYTES);
-    const runs = region.mirror.update(gpa - region.gpa, bytes);
-    if (runs.length > 0) this.#log.changed(access, gpa, runs);
+    this.#compare(access, region, gpa, new Uint8Array(lanes.buffer, lanes.byteOffset, PAGE_BYTES));
   }
 
-  #compare(access: number, gpa: number, bytes: Uint8Array): void {
-    this.#eachMirrored(gpa, bytes, ({ gpa: base, mirror }, at, part) => {
-      const runs = mirror.update(at - base, part);
-      if (runs.length > 0) this.#log.changed(access, at - at % PAGE_BYTES, runs);
-    });
+  /** Bytes within one page. */
+  #compare(access: number, { gpa: base, mirror }: Mirrored, gpa: number, bytes: Uint8Array): void {
+    const runs = mirror.update(gpa - base, bytes);
+    if (runs.length > 0) this.#log.changed(access, gpa - gpa % PAGE_BYTES, runs);
   }
 
   /** The parts of a run of bytes that are recorded, none longer than its page. */

@@ -10,8 +10,14 @@ import { IntervalIndex } from "./interval_index.ts";
 import { RamMap, type RamRegion, type RamRegionOptions } from "./ram_map.ts";
 import { isOneCopy } from "./recording_ram.ts";
 import { SparseBacking } from "./sparse_backing.ts";
+import { PageBudget } from "./sparse_pages.ts";
 
 const PAGE_BYTES = 4096;
+/**
+ * Pages of others' memory that take room at most: 1 GiB. A guest's device reads far less than its guest has; a short line
+ * of a recording can make a page, and a file may have millions.
+ */
+export const MAX_REPLAYED_PAGES = 262_144;
 
 /** What was recorded of accesses. */
 export interface AccessScript {
@@ -41,25 +47,32 @@ export type ReplayedRegion = Required<Pick<RamRegion, "gpa" | "size" | "mfn" | "
  *
  * let accesses = 0;
  * using ram = new ReplayRam({ next: () => ++accesses !== 2 }); // the second one failed
- * ram.map(ReplayRam.optionsOf({ gpa: 0, size: 0x1000, mfn: 0x100, readonly: false, kind: "file" }));
+ * ram.map(ram.optionsOf({ gpa: 0, size: 0x1000, mfn: 0x100, readonly: false, kind: "file" }));
  * ram.change(8, Uint8Array.of(5));
  * assertEquals([ram.readDword(8), ram.readDword(8), ram.readDword(8)], [5, -1, 5]);
  * ```
  */
 export class ReplayRam extends RamMap {
   readonly #script: AccessScript;
+  readonly #budget: PageBudget;
   readonly #replayed: IntervalIndex<Replayed> = new IntervalIndex();
 
-  /** @param script What was recorded of accesses. */
-  constructor(script: AccessScript) {
+  /**
+   * A map without regions.
+   *
+   * @param script What was recorded of accesses.
+   * @param maxPages Pages of regions that are sparse that may take room.
+   */
+  constructor(script: AccessScript, maxPages: number = MAX_REPLAYED_PAGES) {
     super();
     this.#script = script;
+    this.#budget = new PageBudget(maxPages);
   }
 
   /** How a region is mapped that was recorded: the device's own is one again, another one is sparse. */
-  static optionsOf({ gpa, size, mfn, readonly, kind }: ReplayedRegion): RamRegionOptions {
+  optionsOf({ gpa, size, mfn, readonly, kind }: ReplayedRegion): RamRegionOptions {
     if (kind === "local") return { gpa, size, mfn, readonly };
-    return { gpa, size, mfn, readonly, backing: new SparseBacking(kind, size, readonly) };
+    return { gpa, size, mfn, readonly, backing: new SparseBacking(kind, size, readonly, this.#budget) };
   }
 
   /** Adds a region: see {@linkcode RamMap.map}. */
@@ -89,6 +102,7 @@ export class ReplayRam extends RamMap {
    * @param gpa Guest physical address of the first byte.
    * @param bytes What is there from now on, within one region.
    * @returns Whether there is such a region.
+   * @throws {PageLimitError} When too many pages would take room.
    */
   change(gpa: number, bytes: Uint8Array): boolean {
     const region = this.#replayed.find(gpa);

@@ -1,6 +1,6 @@
 import type { PageCopy } from "../gtt/page_copy.ts";
 import type { Backing, BackingKind } from "./backing.ts";
-import { SparsePages } from "./sparse_pages.ts";
+import { type PageBudget, SparsePages } from "./sparse_pages.ts";
 
 const PAGE_BYTES = 4096;
 
@@ -23,7 +23,7 @@ export class SparseBacking implements Backing {
   /** Whether writes are refused. */
   readonly isReadonly: boolean;
   /** What they are. */
-  readonly pages: SparsePages = new SparsePages();
+  readonly pages: SparsePages;
   readonly #size: number;
 
   /**
@@ -32,11 +32,13 @@ export class SparseBacking implements Backing {
    * @param kind How the bytes were reached when they were recorded.
    * @param size Bytes.
    * @param readonly Whether writes are refused.
+   * @param budget How many pages may take room; `null`: all.
    */
-  constructor(kind: BackingKind, size: number, readonly: boolean) {
+  constructor(kind: BackingKind, size: number, readonly: boolean, budget: PageBudget | null = null) {
     this.kind = kind;
     this.#size = size;
     this.isReadonly = readonly;
+    this.pages = new SparsePages(null, budget);
   }
 
   /** Reads one entry: see {@linkcode Backing.readEntry}. */
@@ -55,7 +57,7 @@ export class SparseBacking implements Backing {
   /** Compares one page, if the recorded one did: see {@linkcode Backing.holdsPage}. */
   holdsPage(at: number, copy: PageCopy): boolean {
     return this.kind === "mapped" && at + PAGE_BYTES <= this.#size &&
-      this.pages.holds(at / PAGE_BYTES, copy.entries);
+      this.pages.holds(at / PAGE_BYTES, copy);
   }
 
   /** Reads bytes: see {@linkcode Backing.read}. */
@@ -72,6 +74,8 @@ export class SparseBacking implements Backing {
     return true;
   }
 
-  /** Of no effect: there is nothing to give up but memory. */
-  close(): void {}
+  /** Gives up the bytes: see {@linkcode Backing.close}. */
+  close(): void {
+    this.pages.clear();
+  }
 }

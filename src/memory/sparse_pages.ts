@@ -4,44 +4,80 @@
  * @module
  */
 
-import { isSamePage } from "./memory_backing.ts";
+import { PageCopy } from "../gtt/page_copy.ts";
+import { isSamePage, type PageComparison } from "./memory_backing.ts";
 
 const PAGE_BYTES = 4096;
 const LANES = 1024;
 /** Bytes alike between two that differ, below which they are told in one run: a new run takes as much to tell. */
 const MIN_GAP = 8;
+/** Bytes up to which a loop is faster than a view. */
+const FEW_BYTES = 64;
 
 /** A page of zeros. */
-function newPage(): Page {
-  const lanes = new Uint32Array(LANES);
-  const { buffer } = lanes;
-  return { lanes, bytes: new Uint8Array(buffer), entries: new BigUint64Array(buffer) };
+function newPage(): PageCopy {
+  return new PageCopy(new Uint32Array(LANES));
 }
 
 /** What pages that take no room hold; it never changes. */
 const NO_PAGE = newPage();
 
-/** Whether bytes are what a page has there; `false` also where it takes a closer look. */
-function isSame({ entries, lanes }: Page, offset: number, bytes: Uint8Array): boolean {
-  const { buffer, byteOffset, length } = bytes;
-  if (length === PAGE_BYTES && (byteOffset & 7) === 0) {
-    return isSamePage(entries, 0, new BigUint64Array(buffer, byteOffset, PAGE_BYTES / 8));
-  }
-  if (((offset | byteOffset | length) & 3) !== 0) return false;
-  const others = new Uint32Array(buffer, byteOffset, length >>> 2);
-  const first = offset >>> 2;
-  for (let i = 0; i < others.length; i++) if (lanes[first + i] !== others[i]) return false;
-  return true;
-}
-
 /** Bytes of a page that have changed. */
 export type PageRun = readonly [offset: number, bytes: Uint8Array];
 
-/** A page in the two forms that it is accessed in. */
-interface Page {
-  readonly entries: BigUint64Array;
-  readonly lanes: Uint32Array;
-  readonly bytes: Uint8Array;
+const NO_RUNS: readonly PageRun[] = [];
+
+/** Pages would take more room than they may. */
+export class PageLimitError extends Error {
+  /** The class's name. */
+  override readonly name = "PageLimitError";
+}
+
+/** How many pages may take room, of several runs of bytes together. */
+export class PageBudget {
+  readonly #most: number;
+  #taken = 0;
+
+  /** @param most Pages that may take room. */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** A page takes room from now on. @throws {PageLimitError} When too many do. */
+  take(): void {
+    if (this.#taken >= this.#most) {
+      throw new PageLimitError(`memory that is not zero would take more than ${this.#most} pages`);
+    }
+    this.#taken++;
+  }
+
+  /** Pages take no room any more. */
+  giveBack(pages: number): void {
+    this.#taken -= pages;
+  }
+}
+
+/** The first of some bytes that a page does not have there, in whole lanes or pages; their number if it has all. */
+function firstChange(page: PageCopy, offset: number, bytes: Uint8Array): number {
+  const { buffer, byteOffset, length } = bytes;
+  if (length === PAGE_BYTES && (byteOffset & 7) === 0) {
+    const entries = new BigUint64Array(buffer, byteOffset, PAGE_BYTES / 8);
+    return isSamePage(page.entries, 0, entries) ? length : 0;
+  }
+  if (length <= FEW_BYTES || ((offset | byteOffset | length) & 3) !== 0) return 0;
+  const { lanes } = page;
+  const others = new Uint32Array(buffer, byteOffset, length >>> 2);
+  const first = offset >>> 2;
+  let same = 0;
+  while (same < others.length && lanes[first + same] === others[same]) same++;
+  return 4 * same;
+}
+
+/** Puts bytes into a page. */
+function put(page: PageCopy, offset: number, bytes: Uint8Array): void {
+  const { bytes: held } = page;
+  if (bytes.length > FEW_BYTES) held.set(bytes, offset);
+  else for (let i = 0; i < bytes.length; i++) held[offset + i] = bytes[i]!;
 }
 
 /**
@@ -60,9 +96,22 @@ interface Page {
  * ```
  */
 export class SparsePages {
-  readonly #pages = new Map<number, Page>();
+  readonly #pages = new Map<number, PageCopy>();
+  readonly #compare: PageComparison | null;
+  readonly #budget: PageBudget | null;
   #lastNumber = -1;
-  #last: Page | null = null;
+  #last: PageCopy | null = null;
+
+  /**
+   * Bytes that are all zero.
+   *
+   * @param compare Compares pages; without it a loop does.
+   * @param budget How many pages may take room; `null`: all.
+   */
+  constructor(compare: PageComparison | null = null, budget: PageBudget | null = null) {
+    this.#compare = compare;
+    this.#budget = budget;
+  }
 
   /** How many pages take room. */
   get size(): number {
@@ -77,6 +126,26 @@ export class SparsePages {
   dword(at: number): number {
     const page = this.#find(Math.floor(at / PAGE_BYTES));
     return page === null ? 0 : page.lanes[at % PAGE_BYTES >>> 2]!;
+  }
+
+  /**
+   * One page as it is, not to be changed, and of use until anything is.
+   *
+   * @param number Which page.
+   */
+  page(number: number): PageCopy {
+    return this.#find(number) ?? NO_PAGE;
+  }
+
+  /**
+   * Makes a page what another one is.
+   *
+   * @param number Which page.
+   * @param source Of these pages or others.
+   */
+  setPage(number: number, source: PageCopy): void {
+    if (source !== NO_PAGE) this.#make(number).bytes.set(source.bytes);
+    else this.#find(number)?.bytes.fill(0);
   }
 
   /**
@@ -101,8 +170,11 @@ export class SparsePages {
    *
    * @param at Offset in bytes.
    * @param bytes What is there from now on.
+   * @throws {PageLimitError} When they would take more room than they may.
    */
   set(at: number, bytes: Uint8Array): void {
+    const first = at % PAGE_BYTES;
+    if (first + bytes.length <= PAGE_BYTES) return put(this.#make(Math.floor(at / PAGE_BYTES)), first, bytes);
     for (let done = 0; done < bytes.length;) {
       const offset = (at + done) % PAGE_BYTES;
       const count = Math.min(PAGE_BYTES - offset, bytes.length - done);
@@ -112,14 +184,23 @@ export class SparsePages {
   }
 
   /**
-   * Whether a page holds these entries.
+   * Whether a page holds what a copy does.
    *
    * @param number Which page.
-   * @param entries 512 of them.
+   * @param copy What to compare it with.
    */
-  holds(number: number, entries: BigUint64Array): boolean {
-    const { entries: held } = this.#find(number) ?? NO_PAGE;
-    return isSamePage(held, 0, entries);
+  holds(number: number, copy: PageCopy): boolean {
+    const page = this.page(number);
+    if (this.#compare !== null) return this.#compare(page.bytes, copy.bytes);
+    return isSamePage(page.entries, 0, copy.entries);
+  }
+
+  /** Makes all bytes zero, which takes no room. */
+  clear(): void {
+    this.#budget?.giveBack(this.#pages.size);
+    this.#pages.clear();
+    this.#lastNumber = -1;
+    this.#last = null;
   }
 
   /**
@@ -139,38 +220,41 @@ export class SparsePages {
    * assertEquals([pages.update(0x1010, Uint8Array.of(0, 7, 0)), pages.dword(0x1010)], [[], 0x700]);
    * ```
    */
-  update(at: number, bytes: Uint8Array): PageRun[] {
+  update(at: number, bytes: Uint8Array): readonly PageRun[] {
     const number = Math.floor(at / PAGE_BYTES);
     const offset = at % PAGE_BYTES;
-    const page = this.#find(number) ?? NO_PAGE;
+    const page = this.page(number);
+    const { bytes: held } = page;
+    let start = firstChange(page, offset, bytes);
+    while (start < bytes.length && bytes[start] === held[offset + start]) start++;
+    if (start === bytes.length) return NO_RUNS;
+    let last = bytes.length - 1;
+    while (bytes[last] === held[offset + last]) last--;
     const runs: PageRun[] = [];
-    if (isSame(page, offset, bytes)) return runs;
-    let start = -1;
-    let end = -1;
-    for (let i = 0; i < bytes.length; i++) {
-      if (bytes[i] === page.bytes[offset + i]) continue;
-      if (start >= 0 && i - end >= MIN_GAP) {
+    let end = start + 1;
+    for (let i = end; i <= last; i++) {
+      if (bytes[i] === held[offset + i]) continue;
+      if (i - end >= MIN_GAP) {
         runs.push([offset + start, bytes.slice(start, end)]);
         start = i;
       }
-      if (start < 0) start = i;
       end = i + 1;
     }
-    if (start < 0) return runs;
     runs.push([offset + start, bytes.slice(start, end)]);
-    this.#make(number).bytes.set(bytes, offset);
+    put(this.#make(number), offset, bytes);
     return runs;
   }
 
-  #find(number: number): Page | null {
+  #find(number: number): PageCopy | null {
     if (number === this.#lastNumber) return this.#last;
     this.#lastNumber = number;
     return this.#last = this.#pages.get(number) ?? null;
   }
 
-  #make(number: number): Page {
+  #make(number: number): PageCopy {
     const found = this.#find(number);
     if (found !== null) return found;
+    this.#budget?.take();
     const page = newPage();
     this.#pages.set(number, page);
     return this.#last = page;

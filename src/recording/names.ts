@@ -30,6 +30,44 @@ export function hexLanes(lo: number, hi: number): string {
   return hi === 0 ? `0x${lo.toString(16)}` : `0x${hi.toString(16)}${lo.toString(16).padStart(8, "0")}`;
 }
 
+/** A time, and how it is written. */
+export interface ExactTime {
+  /** Milliseconds. */
+  value: number;
+  /** The same. */
+  text: string;
+}
+
+const NANOSECONDS = 1_000_000;
+/** Three decimal digits each: putting them together takes a third of what it takes to find a number's shortest text. */
+const THREE_DIGITS = Array.from({ length: 1000 }, (_, index) => String(index).padStart(3, "0"));
+
+/**
+ * A time in whole nanoseconds, with a text that is read as this very number.
+ *
+ * @param now Milliseconds, 0 or more.
+ * @param into Where it is put.
+ * @returns The same object.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * import { exactTime } from "./names.ts";
+ *
+ * const { value, text } = exactTime(205.5212811, { value: 0, text: "" });
+ * assertEquals([value, text, Number(text)], [205.521281, "205.521281", value]);
+ * ```
+ */
+export function exactTime(now: number, into: ExactTime): ExactTime {
+  const whole = Math.floor(now * NANOSECONDS);
+  const milliseconds = Math.floor(whole / NANOSECONDS);
+  const rest = whole - milliseconds * NANOSECONDS;
+  // Both are integers: the quotient is the number nearest to the text, as the text's reader finds it.
+  into.value = whole / NANOSECONDS;
+  into.text = `${milliseconds}.${THREE_DIGITS[rest / 1000 | 0]}${THREE_DIGITS[rest % 1000]}`;
+  return into;
+}
+
 /** A value as `JSON.stringify` may write it: bytes and integers beyond 2^53 have a form of their own. */
 function plain(_key: string, value: unknown): unknown {
   if (typeof value === "bigint") return { $int: value.toString() };

@@ -7,6 +7,7 @@
 
 import type { Tracking } from "../gtt/gvt_gtt.ts";
 import type { BackingKind } from "../memory/backing.ts";
+import { quoteText } from "../memory/ram_error.ts";
 import type { PageRun } from "../memory/sparse_pages.ts";
 import type { RamRegion } from "../memory/ram_map.ts";
 import { paramValue, REGIONS } from "./names.ts";
@@ -57,7 +58,7 @@ export type RecordedLine =
     readonly at: number | null;
   }
   | { readonly kind: "fail"; readonly at: number }
-  | { readonly kind: "clock"; readonly now: number }
+  | { readonly kind: "clock"; readonly times: readonly number[] }
   | { readonly kind: "bug"; readonly text: string }
   | { readonly kind: "turn"; readonly count: number }
   | { readonly kind: "attach"; readonly tracking: Tracking }
@@ -74,6 +75,14 @@ export type RecordedLine =
 
 /** Turns of one line at most: a line is done in a second, whatever it says. */
 export const MAX_TURNS = 4096;
+/** Characters of a bug's text: it is told, and no more. */
+export const MAX_BUG = 200;
+/** Names of methods, and of errors. */
+const NAME = /^[A-Za-z0-9_]{1,64}$/;
+/** Values of registers. */
+const VALUE = /^0x[0-9a-f]{1,16}$/i;
+/** What `stateDigest` makes. */
+const DIGEST = /^[0-9a-f]{16}$/;
 /** Stores of one line at most, if it does not hold each. */
 const MAX_STORES = 65536;
 const PAGE_BYTES = 4096;
@@ -91,10 +100,13 @@ const PARSERS: Readonly<Record<string, (fields: Fields) => RecordedLine>> = {
   mem: parseMemory,
   fail: ({ fail }) => ({ kind: "fail", at: count("fail", fail, 1) }),
   clock: ({ clock }) => {
-    if (typeof clock !== "number" || !Number.isFinite(clock)) throw new Error("clock is no number");
-    return { kind: "clock", now: clock };
+    const times: readonly unknown[] = Array.isArray(clock) ? clock : [clock];
+    if (!times.every((time) => typeof time === "number" && Number.isFinite(time))) {
+      throw new Error("clock is no number, and no list of them");
+    }
+    return { kind: "clock", times: times as readonly number[] };
   },
-  bug: ({ bug }) => ({ kind: "bug", text: String(bug) }),
+  bug: ({ bug }) => ({ kind: "bug", text: String(bug).slice(0, MAX_BUG) }),
   turn: ({ turn }) => ({ kind: "turn", count: count("turn", turn, 1, MAX_TURNS) }),
   attach: ({ attach }) => {
     if (attach !== "trapped" && attach !== "untracked") {
@@ -104,16 +116,15 @@ const PARSERS: Readonly<Record<string, (fields: Fields) => RecordedLine>> = {
   },
   ram: parseRam,
   call: ({ call, params, error }) => {
-    if (typeof call !== "string" || !Array.isArray(params)) throw new Error("a call has a name and params");
-    return {
-      kind: "call",
-      method: call,
-      params: params.map(paramValue),
-      error: error === undefined ? null : String(error),
-    };
+    if (!isName(call) || !Array.isArray(params)) throw new Error("a call has a name and params");
+    if (error !== undefined && !isName(error)) throw new Error("error is no name");
+    return { kind: "call", method: call, params: params.map(paramValue), error: error ?? null };
   },
   digest: ({ digest, events }) => {
     if (typeof digest !== "object" || digest === null) throw new Error("digest is no object");
+    if (!Object.values(digest).every((part) => DIGEST.test(String(part)))) {
+      throw new Error("a part of digest is not 64 bits in hexadecimal");
+    }
     return { kind: "digest", parts: digest as StateDigest, events: count("events", events, 0) };
   },
   detach: () => ({ kind: "detach" }),
@@ -141,7 +152,7 @@ export function parseLine(line: string): RecordedLine {
   if (typeof fields !== "object" || fields === null) throw new Error("it is no JSON object");
   const [kind = ""] = Object.keys(fields);
   const parse = Object.hasOwn(PARSERS, kind) ? PARSERS[kind] : undefined;
-  if (parse === undefined) throw new Error(`there is no line that begins with ${JSON.stringify(kind)}`);
+  if (parse === undefined) throw new Error(`there is no line that begins with ${quoteText(kind)}`);
   return parse(fields as Fields);
 }
 
@@ -151,13 +162,13 @@ function parseRead({ r, off, size, val, at }: Fields): ReadLine {
     region: regionOf(r),
     offset: address("off", off),
     size: sizeOf(size),
-    value: BigInt(typeof val === "string" ? val : "none"),
+    value: valueOf(val),
     at: at === undefined ? null : count("at", at, 1),
   };
 }
 
 function parseWrite({ w, off, size, val }: Fields): WriteLine {
-  const value = BigInt(typeof val === "string" ? val : "none");
+  const value = valueOf(val);
   const offset = address("off", off);
   return {
     kind: "write",
@@ -242,15 +253,27 @@ function parseRam({ ram, gpa: where, size: length, mfn, readonly, kind }: Fields
   return { kind: "map", region };
 }
 
+function isName(text: unknown): text is string {
+  return typeof text === "string" && NAME.test(text);
+}
+
 function regionOf(name: unknown): number {
   const region = Object.hasOwn(REGIONS, String(name)) ? REGIONS[String(name)] : undefined;
-  if (region === undefined) throw new Error(`there is no region ${JSON.stringify(name)}`);
+  if (region === undefined) throw new Error(`there is no region ${quoteText(String(name))}`);
   return region;
 }
 
 function sizeOf(size: unknown): number {
   if (!SIZES.includes(size)) throw new Error("size is none of 1, 2, 4 and 8");
   return size as number;
+}
+
+/** A value of up to 64 bits as hexadecimal text. */
+function valueOf(text: unknown): bigint {
+  if (typeof text !== "string" || !VALUE.test(text)) {
+    throw new Error("val is no hexadecimal number of 64 bits");
+  }
+  return BigInt(text);
 }
 
 /** A number as hexadecimal text. */

@@ -12,13 +12,14 @@
  */
 
 import type { Tracking } from "../gtt/gvt_gtt.ts";
+import type { PageComparison } from "../memory/memory_backing.ts";
 import { type AccessLog, RecordingRam } from "../memory/recording_ram.ts";
 import type { RamRegion } from "../memory/ram_map.ts";
 import type { PageRun } from "../memory/sparse_pages.ts";
 import type { Device } from "../vgpu/device.ts";
 import { type Header, headerText, type RecordedOptions } from "./header.ts";
-import { hex, hexLanes, paramsText, regionName } from "./names.ts";
-import { MAX_TURNS } from "./recorded_line.ts";
+import { type ExactTime, exactTime, hex, hexLanes, paramsText, regionName } from "./names.ts";
+import { MAX_BUG, MAX_TURNS } from "./recorded_line.ts";
 import type { RecordingSink } from "./recording_sink.ts";
 import { stateDigest } from "./state_digest.ts";
 import { StoreBurst } from "./store_burst.ts";
@@ -30,6 +31,14 @@ const DIGEST_PAUSE = 10_000;
 /** Shadow tables up to which that takes no more than ten milliseconds or so. */
 const MAX_DIGEST_TABLES = 1024;
 
+/** What a recorder may be given. */
+export interface RecorderOptions {
+  /** The time that the device is told, milliseconds; default: since the process began. */
+  readonly now?: () => number;
+  /** Compares pages; without it a loop does. */
+  readonly compare?: PageComparison | null;
+}
+
 /** Records the events of one device. */
 export class Recorder implements AccessLog {
   /** Events recorded so far. */
@@ -40,6 +49,10 @@ export class Recorder implements AccessLog {
   isOpen = false;
   readonly #sink: RecordingSink;
   readonly #now: () => number;
+  readonly #compare: PageComparison | null;
+  /** Times that were told during the event that is under way, as text. */
+  #times = "";
+  readonly #time: ExactTime = { value: 0, text: "" };
   readonly #burst = new StoreBurst();
   /** Turns that are held, to share a line. */
   #turns = 0;
@@ -53,16 +66,17 @@ export class Recorder implements AccessLog {
    * @param sink Where lines go.
    * @param device The device's options.
    * @param by The program that records.
-   * @param now The time that the device is told, milliseconds.
+   * @param options What else it is given.
    */
   constructor(
     sink: RecordingSink,
     device: RecordedOptions,
     by: Header["by"],
-    now: () => number = () => performance.now(),
+    { now = () => performance.now(), compare = null }: RecorderOptions = {},
   ) {
     this.#sink = sink;
     this.#now = now;
+    this.#compare = compare;
     this.#flushedAt = this.#digestedAt = performance.now();
     sink.line(headerText(device, by));
   }
@@ -71,14 +85,16 @@ export class Recorder implements AccessLog {
 
   /** Guest RAM that is recorded. */
   ram(): RecordingRam {
-    return new RecordingRam(this);
+    return new RecordingRam(this, {}, this.#compare);
   }
 
   /** The time, milliseconds. */
   now(): number {
     const now = this.#now();
-    if (this.isOpen) this.#line(`{"clock":${now}}`);
-    return now;
+    if (!this.isOpen) return now;
+    const time = exactTime(now, this.#time);
+    this.#times += this.#times === "" ? time.text : `,${time.text}`;
+    return time.value;
   }
 
   /** See {@linkcode AccessLog.changed}. */
@@ -108,12 +124,13 @@ export class Recorder implements AccessLog {
   /** The event that began is done; its line follows. */
   end(): void {
     this.isOpen = false;
+    if (this.#times !== "") this.#putTimes();
   }
 
   /** The event that is under way ends with an exception, which is a bug. */
   bug(error: unknown): void {
     const text = error instanceof Error ? error.message : String(error);
-    this.#line(`{"bug":${JSON.stringify(text.slice(0, 200))}}`);
+    this.#line(`{"bug":${JSON.stringify(text.slice(0, MAX_BUG))}}`);
   }
 
   /** The guest read. */
@@ -137,9 +154,7 @@ export class Recorder implements AccessLog {
   /** The guest stored. */
   write(region: number, offset: number, size: number, lo: number, hi: number): void {
     this.events++;
-    if (this.#turns === 0 && this.#burst.add(region, offset, size, lo, hi)) return;
-    this.#settle();
-    this.#burst.add(region, offset, size, lo, hi);
+    if (!this.#burst.add(region, offset, size, lo, hi)) this.#beginBurst(region, offset, size, lo, hi);
   }
 
   /** The engines had a turn. */
@@ -232,6 +247,19 @@ export class Recorder implements AccessLog {
     this.#sink.flush();
   }
 
+  /** Apart from the rest, so that what nearly every store does is short. */
+  #beginBurst(region: number, offset: number, size: number, lo: number, hi: number): void {
+    this.#settle();
+    this.#burst.begin(region, size);
+    this.#burst.add(region, offset, size, lo, hi);
+  }
+
+  #putTimes(): void {
+    const times = this.#times;
+    this.#times = "";
+    this.#line(times.includes(",") ? `{"clock":[${times}]}` : `{"clock":${times}}`);
+  }
+
   #event(line: string): void {
     this.events++;
     this.#line(line);
@@ -239,6 +267,7 @@ export class Recorder implements AccessLog {
 
   #line(text: string): void {
     this.#settle();
+    if (this.#times !== "") this.#putTimes();
     this.#sink.line(text);
   }
 

@@ -18,6 +18,9 @@ export interface ByteSink {
 /** Characters that pile up before they are written: a write of so many costs little more than copying them. */
 const MAX_WAITING = 64 * 1024;
 
+/** Characters that are turned into bytes without making room for them: what waits, and its last line unless it is long. */
+const MAX_ENCODED = 2 * MAX_WAITING;
+
 /**
  * Collects lines and writes them. When the file cannot take any more the rest is dropped, and that is told once.
  *
@@ -42,6 +45,8 @@ export class RecordingSink {
   /** Joined as they come, which copies nothing, and turned into bytes all at once. */
   #waiting = "";
   #isLost = false;
+  /** What is being written: that many characters take no more than three bytes each. */
+  readonly #bytes = new Uint8Array(3 * MAX_ENCODED);
 
   /**
    * @param file Where lines go.
@@ -74,7 +79,7 @@ export class RecordingSink {
     this.#waiting = "";
     if (this.#isLost || text === "") return;
     try {
-      const bytes = this.#encoder.encode(text);
+      const bytes = this.#encode(text);
       for (let done = 0; done < bytes.length;) {
         const count = this.#file.writeSync(bytes.subarray(done));
         if (count <= 0) throw new Error("nothing more is taken");
@@ -84,5 +89,11 @@ export class RecordingSink {
       this.#isLost = true;
       this.#onLost(error instanceof Error ? error.message : String(error));
     }
+  }
+
+  /** The text as bytes, of use until it is called again. */
+  #encode(text: string): Uint8Array {
+    if (text.length > MAX_ENCODED) return this.#encoder.encode(text);
+    return this.#bytes.subarray(0, this.#encoder.encodeInto(text, this.#bytes).written);
   }
 }

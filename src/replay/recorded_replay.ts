@@ -6,6 +6,7 @@
 
 import { RpcError } from "../../protocol/errors.ts";
 import { type AccessScript, ReplayRam } from "../memory/replay_ram.ts";
+import { PageLimitError } from "../memory/sparse_pages.ts";
 import type { Header } from "../recording/header.ts";
 import { hex, regionName } from "../recording/names.ts";
 import { parseLine, type ReadLine, type RecordedLine, type WriteLine } from "../recording/recorded_line.ts";
@@ -16,6 +17,22 @@ import { SilentVmm } from "./silent_vmm.ts";
 
 /** Differences that are told: after the first everything may differ. */
 const MAX_DIFFERENCES = 20;
+
+/** Times that one event's device asks for at most: a turn's commands ask twice each or so. */
+const MAX_TIMES = 65_536;
+/**
+ * Bytes that are taken at most by what a device learned in one event: surfaces that it copied in a turn are the most of
+ * it, and they have some dozen megabytes each.
+ */
+const MAX_LEARNED = 2 ** 29;
+/** Lines that say so at most. */
+const MAX_FINDINGS = 262_144;
+/** What a line takes in memory, and each of its runs, besides their bytes. */
+const LINE_BYTES = 256;
+const RUN_BYTES = 192;
+/** Characters of a name of a part of the state, and how many names are told. */
+const MAX_PART = 64;
+const MAX_PARTS = 20;
 
 /** What an access of the event that comes next is to find. */
 type Finding = Extract<RecordedLine, { kind: "memory" | "fail" | "read" }>;
@@ -36,6 +53,8 @@ export class RecordedReplay implements DeviceInputs, AccessScript {
   // ---- what was recorded of the event that comes next, or is under way
   readonly #findings = new Map<number, Finding[]>();
   #times: number[] = [];
+  #room = MAX_LEARNED;
+  #found = 0;
   #bug: string | null = null;
   #isInEvent = false;
   #accesses = 0;
@@ -82,7 +101,7 @@ export class RecordedReplay implements DeviceInputs, AccessScript {
       case "write":
         return this.#write(line);
       case "clock":
-        return void this.#times.push(line.now);
+        return this.#hear(line.times);
       case "bug":
         this.#bug = line.text;
         return;
@@ -124,10 +143,21 @@ export class RecordedReplay implements DeviceInputs, AccessScript {
     return succeeds;
   }
 
+  #hear(times: readonly number[]): void {
+    if (this.#times.length + times.length > MAX_TIMES) {
+      throw new Error(`the device asked for the time more than ${MAX_TIMES} times in one event`);
+    }
+    this.#times.push(...times);
+  }
+
   #find(finding: Finding): void {
     if (finding.at === null) {
       if (finding.kind === "memory") this.#change(finding.gpa, finding.runs);
       return;
+    }
+    this.#room -= roomOf(finding);
+    if (this.#room < 0 || ++this.#found > MAX_FINDINGS) {
+      throw new Error("the device learned more in one event than is kept of one");
     }
     const others = this.#findings.get(finding.at);
     if (others === undefined) this.#findings.set(finding.at, [finding]);
@@ -153,7 +183,7 @@ export class RecordedReplay implements DeviceInputs, AccessScript {
       run();
       if (this.#bug !== null) this.#differ(`there was an internal error: ${this.#bug}`);
     } catch (error) {
-      if (error instanceof ImpossibleError) throw error;
+      if (error instanceof ImpossibleError || error instanceof PageLimitError) throw error;
       if (this.#bug === null) this.#differ(`internal error: ${error instanceof Error ? error.stack : error}`);
     } finally {
       this.#isInEvent = false;
@@ -164,6 +194,8 @@ export class RecordedReplay implements DeviceInputs, AccessScript {
   /** What was recorded of an event is done with it, and should have been used up. */
   #forget(): void {
     this.#bug = null;
+    this.#room = MAX_LEARNED;
+    this.#found = 0;
     if (this.#findings.size > 0) {
       const [access] = this.#findings.keys();
       this.#differ(`the device accessed memory ${this.#accesses} times, but ${access} times or more then`);
@@ -212,7 +244,7 @@ export class RecordedReplay implements DeviceInputs, AccessScript {
         if (served.vmm === null) throw new ImpossibleError("no VMM is attached");
         return served.detach(served.vmm);
       case "map":
-        return possible(() => void served.mapRam(ReplayRam.optionsOf(line.region)));
+        return possible(() => void served.mapRam(this.#ram!.optionsOf(line.region)));
       case "unmap":
         return possible(() => served.unmapRam(line.gpa, line.size));
       case "reset":
@@ -245,14 +277,25 @@ export class RecordedReplay implements DeviceInputs, AccessScript {
     this.digests++;
     if (events !== this.events) this.#differ(`there were ${events} events, are ${this.events}`);
     const actual = stateDigest(this.#served.device);
-    for (const [part, digest] of Object.entries(parts)) {
-      if (actual[part] !== digest) this.#differ(`state differs: ${part.slice(0, 64)}`);
+    for (const [part, digest] of Object.entries(actual)) {
+      if (Object.hasOwn(parts, part) && parts[part] !== digest) this.#differ(`state differs: ${part}`);
     }
+    // All parts, and no others: else something was not compared.
+    const others = [...new Set(Object.keys(actual)).symmetricDifference(new Set(Object.keys(parts)))];
+    if (others.length === 0) return;
+    const names = others.map((part) => part.slice(0, MAX_PART)).slice(0, MAX_PARTS).join(", ");
+    this.#differ(`only one of the two has these parts of the state: ${names}`);
   }
 
   #differ(text: string): void {
     if (this.differences.length < MAX_DIFFERENCES) this.differences.push({ line: this.#line, text });
   }
+}
+
+/** What a finding takes in memory, bytes, or somewhat more. */
+function roomOf(finding: Finding): number {
+  if (finding.kind !== "memory") return LINE_BYTES;
+  return finding.runs.reduce((sum, [, bytes]) => sum + RUN_BYTES + bytes.length, LINE_BYTES);
 }
 
 /** A line that no device can have recorded. */

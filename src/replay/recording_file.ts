@@ -11,6 +11,14 @@ import { ramSize } from "./recording_player.ts";
 /** The longest line, characters: a page of memory in hexadecimal has 8192, a run of stores some hundred thousand. */
 const MAX_LINE = 8 << 20;
 
+/** How a file begins that is packed with gzip. */
+const GZIP = [0x1f, 0x8b] as const;
+/**
+ * Memory that a recording without a header may have, bytes: 2 GiB. All of it is the device's own, and is there twice if
+ * every page of it is given.
+ */
+const MAX_RAM = 2 ** 31;
+
 /** Something is wrong with a recording; the message names the line. */
 export class RecordingError extends Error {
   /** The class's name. */
@@ -30,7 +38,7 @@ export interface Recording {
 /**
  * Looks at a recording. One without a header is read whole, to see how much RAM it needs.
  *
- * @param path The file; one whose name ends in `.gz` is unpacked.
+ * @param path The file, packed with gzip or not.
  * @throws {RecordingError} When it is none.
  * @throws {Deno.errors.NotFound} When it is not there, and so on.
  *
@@ -54,6 +62,11 @@ export async function openRecording(path: string | URL): Promise<Recording> {
       }
       const event = at(number, () => parseEvent(line));
       if (event.kind === "page") ramBytes = Math.max(ramBytes, ramSize([event]));
+      if (!(ramBytes <= MAX_RAM)) {
+        throw new RecordingError(
+          `line ${number}: the page lies beyond the ${MAX_RAM} bytes that there may be`,
+        );
+      }
     }
   }
   if (number === 0) throw new RecordingError("line 1: the file is empty");
@@ -90,18 +103,24 @@ export interface LineBatch {
  * @throws {RecordingError} When a line is too long.
  */
 export async function* lineBatches(path: string): AsyncGenerator<LineBatch, void, void> {
-  const file = await Deno.open(path);
-  const bytes = path.endsWith(".gz")
-    ? file.readable.pipeThrough(new DecompressionStream("gzip"))
-    : file.readable;
-  const reader = bytes.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = (await openText(path)).getReader();
   /** Pieces of a line whose end has not come: they are put together once, however many there are. */
   let pieces: string[] = [];
   let length = 0;
   let number = 1;
+  const read = async () => {
+    try {
+      return await reader.read();
+    } catch (cause) {
+      // It is packed wrongly, or not to its end.
+      throw new RecordingError(`line ${number}: ${cause instanceof Error ? cause.message : cause}`, {
+        cause,
+      });
+    }
+  };
   try {
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await read();
       if (done) break;
       const [first, ...others] = value.split("\n") as [string, ...string[]];
       pieces.push(first);
@@ -117,6 +136,22 @@ export async function* lineBatches(path: string): AsyncGenerator<LineBatch, void
     }
     if (length > 0) yield { lines: [pieces.join("")], isWhole: false };
   } finally {
-    await reader.cancel();
+    await reader.cancel().catch(() => {});
+  }
+}
+
+/** The text of a file. Whether it is packed is told by its first bytes, whatever it is called. */
+async function openText(path: string): Promise<ReadableStream<string>> {
+  const file = await Deno.open(path);
+  try {
+    const head = new Uint8Array(GZIP.length);
+    const count = await file.read(head);
+    await file.seek(0, Deno.SeekMode.Start);
+    const isPacked = count === head.length && GZIP.every((byte, index) => head[index] === byte);
+    const bytes = isPacked ? file.readable.pipeThrough(new DecompressionStream("gzip")) : file.readable;
+    return bytes.pipeThrough(new TextDecoderStream());
+  } catch (error) {
+    file.close();
+    throw error;
   }
 }

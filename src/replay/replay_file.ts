@@ -4,19 +4,21 @@
  * @module
  */
 
-import { toText } from "@std/streams";
 import { PAGE_SIZE } from "../gtt/entry.ts";
 import { GTT_START_OFFSET } from "../gtt/ggtt.ts";
 import { type CheckResult, checkTranslations, type GuestKnowledge } from "../inspect/check.ts";
 import { GuestGgtt, type Windows } from "./guest_ggtt.ts";
 import { parseHeader } from "../recording/header.ts";
 import { isRecording, parseEvent, type RecordedEvent } from "./recording.ts";
-import { firstLine, openRecording } from "./recording_file.ts";
+import { at, firstLine, lineBatches, openRecording, RecordingError } from "./recording_file.ts";
 import { ramSize, RecordingPlayer, type Served } from "./recording_player.ts";
 import { replayToDevice } from "./replay_to_device.ts";
 import { parseTrace } from "./trace.ts";
 import { playTrace, type TraceDifference } from "./trace_player.ts";
 import type { Client } from "../../protocol/client.ts";
+
+/** Characters of a trace: it is read whole. The longest that there is has a hundredth of it. */
+const MAX_WHOLE = 64 << 20;
 
 /** What became of one file. */
 export interface ReplayResult {
@@ -26,8 +28,8 @@ export interface ReplayResult {
   readonly steps: number;
   /** Where the device did something else. */
   readonly differences: readonly TraceDifference[];
-  /** Digests of the device's state that were compared. */
-  readonly digests: number;
+  /** Digests of the device's state that were compared; `null`: files of this kind have none. */
+  readonly digests: number | null;
   /** Whether the last line lacks its end, because the device was killed. */
   readonly isCut: boolean;
 }
@@ -48,13 +50,37 @@ export interface RecordingResult {
   readonly stats: Readonly<Record<string, number>>;
 }
 
-/** Reads a file, unpacking it if its name ends in `.gz`, as lines that are not empty. */
+/**
+ * Reads a file, packed with gzip or not, as lines that are not empty.
+ *
+ * @throws {RecordingError} When it is too long to be read whole.
+ */
 export async function readLines(path: string | URL): Promise<string[]> {
-  const file = await Deno.open(path);
-  const stream = String(path).endsWith(".gz")
-    ? file.readable.pipeThrough(new DecompressionStream("gzip"))
-    : file.readable;
-  return (await toText(stream)).split("\n").filter((line) => line !== "");
+  const all: string[] = [];
+  let length = 0;
+  for await (const { lines } of lineBatches(path instanceof URL ? decodeURIComponent(path.pathname) : path)) {
+    length += lines.reduce((sum, line) => sum + line.length, 0);
+    if (length > MAX_WHOLE) {
+      throw new RecordingError(`line ${all.length + 1}: the file is too long to be read whole`);
+    }
+    all.push(...lines.filter((line) => line !== ""));
+  }
+  return all;
+}
+
+/** The events of a recording without a header, one after the other. */
+async function* recordedEvents(path: string, to: number): AsyncGenerator<RecordedEvent, void, void> {
+  let number = 0;
+  let events = 0;
+  for await (const { lines } of lineBatches(path)) {
+    for (const line of lines) {
+      if (events >= to) return;
+      number++;
+      if (line === "") continue;
+      yield at(number, () => parseEvent(line));
+      events++;
+    }
+  }
 }
 
 /**
@@ -68,31 +94,41 @@ export async function readLines(path: string | URL): Promise<string[]> {
 export async function replayFile(
   attach: () => Promise<Client>,
   path: string,
-  to?: number,
+  to: number = Infinity,
 ): Promise<ReplayResult> {
-  const lines = await readLines(path);
-  await using client = await attach();
-  if (!isRecording(lines[0] ?? "")) {
-    const trace = parseTrace(lines.join("\n"));
+  if (!isRecording(await firstLine(path))) {
+    const trace = parseTrace((await readLines(path)).join("\n"));
+    await using client = await attach();
     const differences = await playTrace(client, trace);
-    return { kind: "trace", steps: trace.steps.length, differences, digests: 0, isCut: false };
+    return { kind: "trace", steps: trace.steps.length, differences, digests: null, isCut: false };
   }
-  const events = parseRecording(lines).slice(0, to);
-  const { check, stats, ggttOutside } = await playRecording(client, events);
-  const differences = check.problems.map((text) => ({ line: lines.length, text: `translations: ${text}` }));
+  const { ramBytes } = await openRecording(path);
+  await using client = await attach();
+  let steps = 0;
+  const result = await playEvents(client, recordedEvents(path, to), ramBytes, () => steps++);
+  return {
+    kind: "recording",
+    steps,
+    differences: [...problemsOf(result, steps)],
+    digests: null,
+    isCut: false,
+  };
+}
+
+/** What is wrong with what became of a recording. */
+function* problemsOf(
+  { check, stats, ggttOutside }: RecordingResult,
+  steps: number,
+): Generator<TraceDifference, void, void> {
+  for (const text of check.problems) yield { line: steps, text: `translations: ${text}` };
   const { badG2vNotifications = 0, badAccesses = 0 } = stats;
-  if (badG2vNotifications > 0) {
-    differences.push({ line: 0, text: `g2v: ${badG2vNotifications} notifications failed` });
-  }
-  if (badAccesses > 0) {
-    differences.push({ line: 0, text: `access: ${badAccesses} accesses were not understood` });
-  }
+  if (badG2vNotifications > 0) yield { line: 0, text: `g2v: ${badG2vNotifications} notifications failed` };
+  if (badAccesses > 0) yield { line: 0, text: `access: ${badAccesses} accesses were not understood` };
   if (ggttOutside > 0 && check.ggttEntries === 0) {
     const text =
       "ggtt: every entry lies outside the device's windows; start it with those of the recorded one";
-    differences.push({ line: 0, text });
+    yield { line: 0, text };
   }
-  return { kind: "recording", steps: events.length, differences, digests: 0, isCut: false };
 }
 
 /**
@@ -133,12 +169,21 @@ export async function playRecording(
   events: readonly RecordedEvent[],
   onEvent: () => void = () => {},
 ): Promise<RecordingResult> {
-  const ramBytes = ramSize(events);
+  return await playEvents(client, events, ramSize(events), onEvent);
+}
+
+/** The same, of events that come one after the other. */
+async function playEvents(
+  client: Client,
+  events: Iterable<RecordedEvent> | AsyncIterable<RecordedEvent>,
+  ramBytes: number,
+  onEvent: () => void,
+): Promise<RecordingResult> {
   const { mfn } = await client.call("ram_map", { gpa: 0, size: ramBytes });
   const player = new RecordingPlayer(client, GTT_START_OFFSET);
   const ggtt = new GuestGgtt(client.hello.config as unknown as Windows);
   const begin = performance.now();
-  for (const event of events) {
+  for await (const event of events) {
     await player.play(event);
     ggtt.follow(event);
     onEvent();

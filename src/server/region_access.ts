@@ -36,11 +36,13 @@ export class RecordedAccess implements RegionAccess {
       rc = this.vgpu.read(region, offset, size, out);
     } catch (error) {
       recorder.bug(error);
-      if (isOuter) recorder.read(region, offset, size, 0, 0);
+      if (isOuter) {
+        recorder.end();
+        recorder.read(region, offset, size, 0, 0);
+      }
       throw error;
-    } finally {
-      if (isOuter) recorder.end();
     }
+    if (isOuter) recorder.end();
     if (rc !== OK) return rc;
     const hi = size === 8 ? out[1]! : 0;
     if (isOuter) recorder.read(region, offset, size, out[0]!, hi);
@@ -56,13 +58,18 @@ export class RecordedAccess implements RegionAccess {
     try {
       rc = this.vgpu.write(region, offset, size, lo, hi);
     } catch (error) {
-      recorder.bug(error);
-      recorder.write(region, offset, size, lo, hi);
+      this.#noteBug(error, region, offset, size, lo, hi);
       throw error;
-    } finally {
-      recorder.end();
     }
+    recorder.end();
     if (rc === OK) recorder.write(region, offset, size, lo, hi);
     return rc;
+  }
+
+  /** Apart from the rest, so that what every store does is short enough to be compiled as one piece. */
+  #noteBug(error: unknown, region: number, offset: number, size: number, lo: number, hi: number): void {
+    this.#recorder.bug(error);
+    this.#recorder.end();
+    this.#recorder.write(region, offset, size, lo, hi);
   }
 }

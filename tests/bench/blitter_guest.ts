@@ -19,7 +19,7 @@ import {
   PVINFO_OFFSET,
   PVINFO_PDP,
 } from "../../mod.ts";
-import { MemoryBacking } from "../../src/memory/memory_backing.ts";
+import { MemoryBacking, type PageComparison } from "../../src/memory/memory_backing.ts";
 import type { Recorder } from "../../src/recording/recorder.ts";
 import { SilentVmm } from "../../src/replay/silent_vmm.ts";
 import type { RegionAccess } from "../../src/server/region_access.ts";
@@ -88,11 +88,12 @@ export function plainMachine(tracking: "trapped" | "untracked"): Machine {
 }
 
 /** A device as it is served, with memory that it shares with the guest, which writes it without a word. */
-export function sharedMachine(recorder: Recorder | null): Machine {
+export function sharedMachine(recorder: Recorder | null, compare: PageComparison): Machine {
   const served = new ServedDevice({}, false, { recorder });
   served.attach(new SilentVmm("untracked"));
   const buffer = new ArrayBuffer(RAM_BYTES);
-  served.mapRam({ gpa: 0, size: RAM_BYTES, backing: new MemoryBacking("mapped", buffer, false) });
+  const backing = new MemoryBacking("mapped", buffer, false, () => {}, compare);
+  served.mapRam({ gpa: 0, size: RAM_BYTES, backing });
   const memory = new Uint8Array(buffer);
   const store = (gpa: number, bytes: Uint8Array) => memory.set(bytes, gpa);
   return {

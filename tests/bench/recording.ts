@@ -7,6 +7,8 @@
  * @module
  */
 
+import type { PageComparison } from "../../src/memory/memory_backing.ts";
+import { loadLibc } from "../../src/platform/libc.ts";
 import { Recorder } from "../../src/recording/recorder.ts";
 import { RecordingSink } from "../../src/recording/recording_sink.ts";
 import { vgpuConfig } from "../../src/vgpu/vgpu_options.ts";
@@ -94,8 +96,11 @@ function submissionRows(): void {
     throw new Error(reason);
   });
   const device = { ...vgpuConfig({}), oos: false, verify: false, debug: false };
-  using plainDevice = sharedMachine(null);
-  using recordedDevice = sharedMachine(new Recorder(sink, device, "bench"));
+  // As the device's own thread does.
+  const libc = loadLibc();
+  const compare: PageComparison = (a, b) => libc.isSamePage(a, b);
+  using plainDevice = sharedMachine(null, compare);
+  using recordedDevice = sharedMachine(new Recorder(sink, device, "bench", { compare }), compare);
   const [plain, recorded] = [new BlitterGuest(plainDevice), new BlitterGuest(recordedDevice)];
   for (
     const [name, batch, submissions, steps] of [

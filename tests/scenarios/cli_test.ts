@@ -404,7 +404,7 @@ Deno.test("replay --json prints one object with every file", async () => {
   const { files, passed, failed } = JSON.parse(stdout);
   assertEquals([passed, failed], [1, 2]);
   assertEquals(files.map(({ file }: { file: string }) => file), [good, changed, `${folder.path}/none`]);
-  const result = { kind: "trace", steps: 27, differences: [], digests: 0, isCut: false };
+  const result = { kind: "trace", steps: 27, differences: [], digests: null, isCut: false };
   assertEquals(files[0].result, result);
   assertEquals(files[1].result.differences, [{ line: 5, text: "rc: expected -5, got 0" }]);
   assertEquals([files[2].result, typeof files[2].error], [null, "string"]);

@@ -8,7 +8,7 @@ import { DEFAULT_VGPU } from "../../src/vgpu/vgpu_options.ts";
 const DEVICE = { ...DEFAULT_VGPU, oos: false, verify: false, debug: true };
 
 /** A recorder, and what it has written so far. */
-function recording(now = () => 0): { recorder: Recorder; lines: () => string[] } {
+function recording(now: () => number = () => 0): { recorder: Recorder; lines: () => string[] } {
   let text = "";
   const file = {
     writeSync(bytes: Uint8Array) {
@@ -16,7 +16,7 @@ function recording(now = () => 0): { recorder: Recorder; lines: () => string[] }
       return bytes.length;
     },
   };
-  const recorder = new Recorder(new RecordingSink(file, () => {}), DEVICE, "test", now);
+  const recorder = new Recorder(new RecordingSink(file, () => {}), DEVICE, "test", { now });
   const lines = () => {
     recorder.flush();
     return text.split("\n").slice(0, -1);
@@ -58,7 +58,29 @@ Deno.test("turns share a line unless the device learned something in one, which 
   };
   for (const learns of [false, false, true, false]) turn(learns);
   recorder.now(); // a view asks
-  assertEquals(lines().slice(1), ['{"turn":2}', '{"clock":1000.25}', '{"turn":2}']);
+  assertEquals(lines().slice(1), ['{"turn":2}', '{"clock":1000.250000}', '{"turn":2}']);
+});
+
+Deno.test("times that were told in one event share a line, each read as the number that the device was told", () => {
+  const times = [0, 1e-9, 0.1 + 0.2, 205.5212811, 86_400_000.123456789, 2 ** 33 + 0.7];
+  const given = times.values();
+  const { recorder, lines } = recording(() => given.next().value!);
+  recorder.begin();
+  const told = times.map(() => recorder.now());
+  recorder.end();
+  recorder.turn();
+  const [clock, turn] = lines().slice(1);
+  assertEquals([parseLine(clock!), turn], [{ kind: "clock", times: told }, '{"turn":1}']);
+  assertEquals(told.every((time, index) => Math.abs(time - times[index]!) <= 2e-6), true);
+});
+
+Deno.test("few stores are packed as many are", () => {
+  for (let count = 2; count < 40; count++) {
+    const { recorder, lines } = recording();
+    const stores = Array.from({ length: count }, (_, i) => [8 * i ** 2, 0xffff_ffff - i ** 5, i ** 4]);
+    for (const [offset, lo, hi] of stores) recorder.write(0, offset!, 8, lo!, hi!);
+    assertEquals(storesOf(parseLine(lines()[1]!) as WriteLine), stores);
+  }
 });
 
 Deno.test("calls keep bytes and integers of any size, and how they ended", () => {
@@ -110,7 +132,7 @@ for (
     ['{"r":"bar9","off":"0x0","size":4,"val":"0x0"}', "there is no region"],
     ['{"r":"bar0","off":"0x0","size":3,"val":"0x0"}', "size is none of"],
     ['{"r":"bar0","off":-1,"size":4,"val":"0x0"}', "off is no hexadecimal number"],
-    ['{"w":"bar0","off":"0x0","size":4,"val":5}', "none"],
+    ['{"w":"bar0","off":"0x0","size":4,"val":5}', "val is no hexadecimal"],
     ['{"ws":"bar0","size":8,"off":"0x0","step":8,"lo":"!"}', ""],
     ['{"ws":"bar0","size":8,"off":"0x0","step":8,"lo":"AAAA"}', "lo is not made of lanes"],
     ['{"ws":"bar0","size":8,"off":"0x0","lo":"AAAAAA=="}', "step is no integer"],
@@ -132,6 +154,12 @@ for (
     ['{"ram":"map","gpa":"0x0","size":"0x1000","mfn":"0x1","readonly":false,"kind":"tape"}', "a kind"],
     ['{"ram":"move"}', "gpa is no hexadecimal number"],
     ['{"call":"x"}', "a call has a name and params"],
+    ['{"call":"\\u009b31m","params":[]}', "a call has a name and params"],
+    ['{"call":"mm_pin","params":[7],"error":"\\u001b[2J"}', "error is no name"],
+    ['{"clock":[1,"2"]}', "clock is no number"],
+    ['{"digest":{"registers":"1"},"events":0}', "not 64 bits"],
+    ['{"r":"bar0","off":"0x0","size":4,"val":""}', "val is no hexadecimal number"],
+    ['{"\\u009b31m":1}', 'begins with "\\u009b31m"'],
     ['{"attach":"both"}', "neither trapped nor untracked"],
   ] as const
 ) {

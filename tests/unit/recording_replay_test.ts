@@ -1,6 +1,6 @@
 // Replays of recordings that were made in this process, and of files that no device has recorded.
 
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { Recorder } from "../../src/recording/recorder.ts";
 import { RecordingSink } from "../../src/recording/recording_sink.ts";
 import { openRecording, RecordingError } from "../../src/replay/recording_file.ts";
@@ -164,6 +164,57 @@ for (
     await assertRejects(() => replay(recordingOf(...lines, '{"reset":true}')), RecordingError, why);
   });
 }
+
+Deno.test("a digest with parts too few or too many is a difference", async () => {
+  const { served, text } = recordedDevice();
+  const vmm = new SilentVmm("trapped");
+  served.attach(vmm);
+  served.detach(vmm);
+  const recording = text();
+  assertEquals((await replay(recording)).differences, []);
+  const partial = recording.replace(/"registers":"[0-9a-f]{16}"/, '"Registers":"0123456789abcdef"');
+  const only = "3: only one of the two has these parts of the state:";
+  assertEquals((await replay(partial)).differences, [`${only} registers, Registers`]);
+  const [difference] = (await replay(recording.replace(/"digest":\{.*?\}/, '"digest":{}'))).differences;
+  assertMatch(difference!, /^3: only one of the two has .*: registers, .*, counters$/);
+});
+
+Deno.test("a recording is unpacked if it is packed, whatever its file is called", async () => {
+  await using folder = new TempFolder();
+  const text = new TextEncoder().encode(
+    recordingOf('{"attach":"trapped"}', ...Array(500).fill('{"turn":7}')),
+  );
+  const packed = new Uint8Array(
+    await new Response(new Blob([text]).stream().pipeThrough(new CompressionStream("gzip"))).arrayBuffer(),
+  );
+  for (const [name, bytes] of [["plain.jsonl.gz", text], ["packed.jsonl", packed]] as const) {
+    const path = `${folder.path}/${name}`;
+    Deno.writeFileSync(path, bytes);
+    using replayed = await replayToDevice(await openRecording(path));
+    assertEquals([replayed.events, replayed.differences], [3501, []]);
+  }
+  const path = `${folder.path}/cut.jsonl.gz`;
+  Deno.writeFileSync(path, packed.subarray(0, packed.length - 20));
+  await assertRejects(
+    async () => {
+      using _ = await replayToDevice(await openRecording(path));
+    },
+    RecordingError,
+    "line ",
+  );
+});
+
+Deno.test("what a device learned in one event is bounded", async () => {
+  const clock = `{"clock":[${Array(40_000).fill(1)}]}`;
+  await assertRejects(
+    () => replay(recordingOf(clock, clock)),
+    RecordingError,
+    "line 3: the device asked for",
+  );
+  const runs = Array(10_000).fill('[0,""]');
+  const mem = Array.from({ length: 300 }, () => `{"mem":"0x0","set":[${runs}],"at":1}`);
+  await assertRejects(() => replay(recordingOf(MAP, ...mem)), RecordingError, ": the device learned more");
+});
 
 for (
   const [what, text] of [
