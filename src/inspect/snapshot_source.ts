@@ -18,6 +18,7 @@ import type { EngineParts, VgpuGtt } from "../gtt/vgpu_gtt.ts";
 import { GgttWatch } from "./ggtt_watch.ts";
 import {
   bytesOf,
+  CHUNKS_PER_ANSWER,
   FIRST_TABLE_CURSOR,
   PAGES_PER_ANSWER,
   putRecord,
@@ -76,7 +77,7 @@ export class SnapshotSource {
   #now = 0;
   #lastSerial = 0;
   #ggtt = new GgttWatch();
-  /** What an answer is put together in; it is sent before the next one is made. */
+  /** What an answer is put together in, GGTT first; it is sent before the next one is made. */
   readonly #wanted: ShadowTable[] = [];
   readonly #shadow = new Uint32Array(PAGES_PER_ANSWER * LANES);
   readonly #guest = new Uint32Array(PAGES_PER_ANSWER * LANES);
@@ -99,14 +100,14 @@ export class SnapshotSource {
       ? this.#ggtt.tell(gtt, subject.hostGgtt, {
         since,
         first: after,
-        limit: PAGES_PER_ANSWER,
+        limit: CHUNKS_PER_ANSWER,
         now: this.#now,
       })
       : [];
     const room = PAGES_PER_ANSWER - chunks.length;
     const from = Math.max(after - FIRST_TABLE_CURSOR, 0);
-    const isFull = room <= 0;
-    const { tables, next } = isFull
+    // There may be more of them: tables come when there are none.
+    const { tables, next } = chunks.length === CHUNKS_PER_ANSWER
       ? { tables: [], next: chunks.at(-1)! + 1 }
       : this.#newerTables(subject, since, from, room, recheck);
     return {
@@ -115,8 +116,8 @@ export class SnapshotSource {
       now: this.#now,
       next,
       ggtt: this.#chunkPages(subject, chunks),
-      ...this.#tablePages(subject, tables),
-      lists: next === null ? this.#lists(subject) : null,
+      ...this.#tablePages(subject, tables, chunks.length),
+      lists: after === 0 && next === null ? this.#lists(subject) : null,
     };
   }
 
@@ -168,8 +169,8 @@ export class SnapshotSource {
 
   #chunkPages({ gtt, hostGgtt }: SnapshotSubject, chunks: number[]): SnapshotAnswer["ggtt"] {
     const { entries } = gtt.parts.ggtt;
-    const guest = new Uint32Array(chunks.length * LANES);
-    const host = new Uint32Array(chunks.length * LANES);
+    const guest = this.#guest.subarray(0, chunks.length * LANES);
+    const host = this.#shadow.subarray(0, chunks.length * LANES);
     chunks.forEach((chunk, at) => {
       guest.set(entries.subarray(chunk * LANES, (chunk + 1) * LANES), at * LANES);
       host.set(hostGgtt.subarray(chunk * LANES, (chunk + 1) * LANES), at * LANES);
@@ -221,11 +222,11 @@ export class SnapshotSource {
   #tablePages(
     { gtt }: SnapshotSubject,
     tables: readonly ShadowTable[],
+    used: number,
   ): Pick<SnapshotAnswer, "pages" | "queued" | "unreadable" | "kept" | "seen"> {
     const { outOfSync } = gtt.parts.oos;
-    const length = tables.length * LANES;
-    const shadow = this.#shadow.subarray(0, length);
-    const guest = this.#guest.subarray(0, length);
+    const shadow = this.#shadow.subarray(used * LANES, (used + tables.length) * LANES);
+    const guest = this.#guest.subarray(used * LANES, (used + tables.length) * LANES);
     const unreadable: number[] = [];
     const kept: number[] = [];
     const moved: ShadowTable[] = [];

@@ -16,6 +16,9 @@ export const GGTT_CHUNK = ENTRIES;
 /** Pages of each side that one answer carries at most: they keep the device from its guest for a millisecond or two. */
 export const PAGES_PER_ANSWER = 64;
 
+/** Chunks of the GGTT among them: they are copied to be compared later, into memory that is new the first time. */
+export const CHUNKS_PER_ANSWER = 16;
+
 /** Tables that are compared with the guest's pages for one answer, where it is asked to: as long as that takes. */
 export const RECHECKS_PER_ANSWER = 2048;
 
@@ -65,7 +68,7 @@ export interface TableRecord {
   readonly writes: number;
 }
 
-/** The lists that the last answer of a round has. */
+/** The lists that the answer of a round of one has. */
 export interface SnapshotLists {
   /** Records of all tables. */
   tables: Uint8Array[];
@@ -111,7 +114,7 @@ export interface SnapshotAnswer {
   kept: number[];
   /** Those of `kept` where that is another page than the guest's of now: serials, pages. */
   seen: [Uint8Array, Uint8Array];
-  /** Everything else, with the last answer of a round. */
+  /** Everything else, where the round has one answer. */
   lists: SnapshotLists | null;
 }
 
