@@ -162,6 +162,24 @@ export class RamMap {
     this.#remove(region);
   }
 
+  /**
+   * How many pages {@linkcode recordedPages} would look through.
+   *
+   * @returns 0, unless the map is one of a recording.
+   */
+  get recordedSize(): number {
+    return 0;
+  }
+
+  /**
+   * Guest memory that a recording knows, of regions that are not the device's own.
+   *
+   * @returns Guest frame and lanes of each page that is not zero, by frame; nothing, unless the map is one of a recording.
+   */
+  recordedPages(): readonly [gfn: number, lanes: Uint32Array][] {
+    return [];
+  }
+
   /** Removes every region and closes their files. */
   clear(): void {
     for (const { value } of this.#byGpa.intervals.slice()) this.#remove(value);

@@ -14,7 +14,7 @@ import type { PageCopy } from "../gtt/page_copy.ts";
 import { IntervalIndex } from "./interval_index.ts";
 import type { PageComparison } from "./memory_backing.ts";
 import { RamMap, type RamMapOptions, type RamRegion, type RamRegionOptions } from "./ram_map.ts";
-import { type PageRun, SparsePages } from "./sparse_pages.ts";
+import { type PageRun, pagesFrom, SparsePages } from "./sparse_pages.ts";
 
 const PAGE_BYTES = 4096;
 
@@ -108,6 +108,16 @@ export class RecordingRam extends RamMap {
     super(options);
     this.#log = log;
     this.#compareWith = compare;
+  }
+
+  /** See {@linkcode RamMap.recordedSize}. */
+  override get recordedSize(): number {
+    return this.#mirrored.intervals.reduce((sum, { value }) => sum + value.mirror.size, 0);
+  }
+
+  /** See {@linkcode RamMap.recordedPages}: what a replay's memory holds. */
+  override recordedPages(): [gfn: number, lanes: Uint32Array][] {
+    return this.#mirrored.intervals.flatMap(({ value: { gpa, mirror } }) => pagesFrom(gpa, mirror));
   }
 
   /** Adds a region: see {@linkcode RamMap.map}. */

@@ -10,7 +10,7 @@ import { IntervalIndex } from "./interval_index.ts";
 import { RamMap, type RamRegion, type RamRegionOptions } from "./ram_map.ts";
 import { isOneCopy } from "./recording_ram.ts";
 import { SparseBacking } from "./sparse_backing.ts";
-import { PageBudget } from "./sparse_pages.ts";
+import { PageBudget, pagesFrom } from "./sparse_pages.ts";
 
 const PAGE_BYTES = 4096;
 /**
@@ -67,6 +67,16 @@ export class ReplayRam extends RamMap {
     super();
     this.#script = script;
     this.#budget = new PageBudget(maxPages);
+  }
+
+  /** See {@linkcode RamMap.recordedSize}. */
+  override get recordedSize(): number {
+    return this.#replayed.intervals.reduce((sum, { value }) => sum + value.backing.pages.size, 0);
+  }
+
+  /** See {@linkcode RamMap.recordedPages}. */
+  override recordedPages(): [gfn: number, lanes: Uint32Array][] {
+    return this.#replayed.intervals.flatMap(({ value: { gpa, backing } }) => pagesFrom(gpa, backing.pages));
   }
 
   /** How a region is mapped that was recorded: the device's own is one again, another one is sparse. */

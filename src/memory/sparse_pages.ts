@@ -22,6 +22,17 @@ function newPage(): PageCopy {
 /** What pages that take no room hold; it never changes. */
 const NO_PAGE = newPage();
 
+/**
+ * The pages of a region that are not zero.
+ *
+ * @param gpa Guest physical address of the region.
+ * @param pages Its bytes.
+ * @returns Guest frame and lanes of each, by frame.
+ */
+export function pagesFrom(gpa: number, pages: SparsePages): [gfn: number, lanes: Uint32Array][] {
+  return pages.nonZero().map(([number, lanes]) => [gpa / PAGE_BYTES + number, lanes]);
+}
+
 /** Bytes of a page that have changed. */
 export type PageRun = readonly [offset: number, bytes: Uint8Array];
 
@@ -193,6 +204,28 @@ export class SparsePages {
     const page = this.page(number);
     if (this.#compare !== null) return this.#compare(page.bytes, copy.bytes);
     return isSamePage(page.entries, 0, copy.entries);
+  }
+
+  /**
+   * The pages that are not zero.
+   *
+   * @returns Number and lanes of each, by number.
+   *
+   * @example
+   * ```ts
+   * import { assertEquals } from "@std/assert";
+   * import { SparsePages } from "./sparse_pages.ts";
+   *
+   * const pages = new SparsePages();
+   * for (const at of [0x3000, 0x1000]) pages.set(at, Uint8Array.of(7));
+   * pages.set(0x3000, Uint8Array.of(0));
+   * assertEquals(pages.nonZero().map(([number, lanes]) => [number, lanes[0]]), [[1, 7]]);
+   * ```
+   */
+  nonZero(): [number: number, lanes: Uint32Array][] {
+    return [...this.#pages].filter(([, { lanes }]) => lanes.some((lane) => lane !== 0))
+      .map(([number, { lanes }]): [number, Uint32Array] => [number, lanes])
+      .sort(([a], [b]) => a - b);
   }
 
   /** Makes all bytes zero, which takes no room. */

@@ -30,6 +30,8 @@ const FLUSH_PAUSE = 10;
 const DIGEST_PAUSE = 10_000;
 /** Shadow tables up to which that takes no more than ten milliseconds or so. */
 const MAX_DIGEST_TABLES = 1024;
+/** The same for pages of guest memory. */
+const MAX_DIGEST_PAGES = 2048;
 
 /** What a recorder may be given. */
 export interface RecorderOptions {
@@ -233,9 +235,9 @@ export class Recorder implements AccessLog {
     const now = performance.now();
     const wait = this.#flushedAt + FLUSH_PAUSE - now;
     if (wait > 0) return wait;
-    if (now > this.#digestedAt + DIGEST_PAUSE && device.vgpu.gtt.parts.tables.size <= MAX_DIGEST_TABLES) {
-      this.digest(device);
-    }
+    const { ram, vgpu: { gtt: { parts: { tables } } } } = device;
+    const isShort = tables.size <= MAX_DIGEST_TABLES && ram.recordedSize <= MAX_DIGEST_PAGES;
+    if (isShort && now > this.#digestedAt + DIGEST_PAUSE) this.digest(device);
     this.flush();
     this.#flushedAt = now;
     return Infinity;

@@ -14,7 +14,8 @@ import { CONFIG_SIZE } from "../vgpu/pci.ts";
 export type StateDigest = Readonly<Record<string, string>>;
 
 /**
- * Takes the digests of a device. It changes nothing, and reads no guest memory.
+ * Takes the digests of a device. It changes nothing. Guest memory is looked at as a recording knows it, where there is one:
+ * what the device has accessed of regions that are not its own.
  *
  * @example
  * ```ts
@@ -70,6 +71,12 @@ export function stateDigest(device: Device): StateDigest {
       for (const kind of TABLE_KINDS) hash.lanes(scratch.page(kind)?.lanes ?? NOTHING);
     }),
     "RAM regions": digest((hash) => hash.text(ram.regions)),
+    "guest memory": digest((hash) => {
+      for (const [gfn, lanes] of ram.recordedPages()) {
+        hash.text(gfn);
+        hash.lanes(lanes);
+      }
+    }),
     "engines": digest((hash) => hash.text([vgpu.isRunnable, vgpu.isWaiting, gtt.failsafe])),
     "counters": digest((hash) =>
       hash.text([vgpu.counters, vgpu.streamerCounters, gtt.counters, host.ggtt.flushes])

@@ -3,6 +3,7 @@
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { Recorder } from "../../src/recording/recorder.ts";
 import { RecordingSink } from "../../src/recording/recording_sink.ts";
+import { ReplayRam } from "../../src/memory/replay_ram.ts";
 import { openRecording, RecordingError } from "../../src/replay/recording_file.ts";
 import { replayToDevice } from "../../src/replay/replay_to_device.ts";
 import { ServedDevice } from "../../src/server/served_device.ts";
@@ -73,6 +74,34 @@ Deno.test("a load that comes while the device waits for memory is replayed at th
   assertEquals(recording.includes('"val":"0x19128086","at":1}'), true, recording);
   const { differences, digests } = await replay(recording);
   assertEquals([asked, differences, digests], [1, [], 1]);
+});
+
+Deno.test("a device that stores something else into guest memory than the recorded one is found out", async () => {
+  await using folder = new TempFolder();
+  const path = `${folder.path}/ram`;
+  Deno.writeFileSync(path, new Uint8Array(16 * PAGE));
+  const { served, text } = recordedDevice();
+  const vmm = new SilentVmm("untracked");
+  served.attach(vmm);
+  served.mapRam({ gpa: 0, size: 16 * PAGE, path });
+  served.access.write(7, 0x04, 2, 0x6, 0);
+  served.access.write(0, ENTRY, 8, 0x5001, 0);
+  served.access.write(2, GMA + 8, 8, 0x77, 0);
+  served.detach(vmm);
+  served.device[Symbol.dispose]();
+  const recording = text();
+  assertEquals((await replay(recording)).differences, []);
+
+  const { write } = ReplayRam.prototype;
+  ReplayRam.prototype.write = function (gpa, bytes) {
+    return write.call(this, gpa, bytes.map((byte) => byte ^ 1));
+  };
+  try {
+    const { differences } = await replay(recording);
+    assertEquals(differences.map((text) => text.replace(/^\d+: /, "")), ["state differs: guest memory"]);
+  } finally {
+    ReplayRam.prototype.write = write;
+  }
 });
 
 Deno.test("an exception within the device is recorded, and happens again in a replay or is missed", async () => {
