@@ -73,7 +73,7 @@ export interface SnapshotSubject {
 export class SnapshotSource {
   /** Number of the engine that was asked last. The engine itself is not kept: it may have gone long ago. */
   #engine = 0;
-  /** Number of the last question; what changed before it has no later version. */
+  /** Number of the last round that began. */
   #now = 0;
   #lastSerial = 0;
   #ggtt = new GgttWatch();
@@ -101,15 +101,14 @@ export class SnapshotSource {
         since,
         first: after,
         limit: CHUNKS_PER_ANSWER,
-        now: this.#now,
+        now: this.#later,
       })
       : [];
-    const room = PAGES_PER_ANSWER - chunks.length;
     const from = Math.max(after - FIRST_TABLE_CURSOR, 0);
     // There may be more of them: tables come when there are none.
     const { tables, next } = chunks.length === CHUNKS_PER_ANSWER
       ? { tables: [], next: chunks.at(-1)! + 1 }
-      : this.#newerTables(subject, since, from, room, recheck);
+      : this.#newerTables(subject, since, from, PAGES_PER_ANSWER - chunks.length, recheck);
     return {
       format: SNAPSHOT_FORMAT,
       engine: this.#engine,
@@ -119,6 +118,11 @@ export class SnapshotSource {
       ...this.#tablePages(subject, tables, chunks.length),
       lists: after === 0 && next === null ? this.#lists(subject) : null,
     };
+  }
+
+  /** A moment after all rounds that have begun: what gets this version is told to each of their observers once more. */
+  get #later(): number {
+    return this.#now + 1;
   }
 
   /** Gives all that has changed the version of this moment. */
@@ -239,7 +243,7 @@ export class SnapshotSource {
       }
       const { snapshot } = table;
       // Whatever is told now, those who were told of a page that the engine had not seen are to hear it as well.
-      if (table.wasToldAhead) table.version = this.#now;
+      if (table.wasToldAhead) table.version = this.#later;
       table.wasToldAhead = false;
       if (snapshot === null || !outOfSync.has(table)) return;
       kept.push(table.serial);

@@ -220,6 +220,32 @@ Deno.test("an observer hears of a change that was taken back while another one a
   assertEquals(await leafOf(mirror), 0x64083);
 });
 
+Deno.test("an observer hears of a change that was taken back, told in a round that began before its own", async () => {
+  await using device = await Attached.start({ tracking: "untracked" });
+  const { vmm } = device;
+  await announceTree4(vmm);
+  await vmm.call("sync_oos_pages");
+  const entryAt = 0x13 * PAGE + 4 * 8;
+  const mirror = await observe(device);
+  const leafOf = async (from: Mirror) => tableOf(await from.take(), 0x13).guest![8];
+  const slow = await device.connect("observer");
+  let answers = 0;
+  const other = new Mirror({
+    async call(name, ...params) {
+      const answer = await slow.call(name, ...params);
+      if (answers++ === 0) {
+        await vmm.call("mem_write", entryAt, le64(0x70003));
+        assertEquals(await leafOf(mirror), 0x70003);
+        await vmm.call("mem_write", entryAt, le64(0x64083));
+      }
+      return answer;
+    },
+  });
+  assertEquals(await leafOf(other), 0x64083);
+  assertEquals(answers > 2, true);
+  assertEquals(await leafOf(mirror), 0x64083);
+});
+
 Deno.test("an observer hears of a page that came back in sync as it was", async () => {
   await using device = await Attached.start({ device: { oos: true } });
   const { vmm } = device;
