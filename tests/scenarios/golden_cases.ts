@@ -31,6 +31,8 @@ export const GOLDEN_CASES: Readonly<Record<string, readonly string[]>> = {
   who_root: ["who", "0x1d7e", ...GUEST],
   who_scratch: ["who", "0x1d30", ...GUEST],
   who_ggtt: ["who", "0x1d41", ...GUEST],
+  top: ["top", ...GUEST],
+  top_early: ["top", ...GUEST, "--to", EARLY],
   regs_changed: ["regs", "--changed", ...GUEST],
   events: ["events", "--kind", "g2v,attach,ram,reset", ...GUEST],
 };

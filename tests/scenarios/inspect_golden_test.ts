@@ -24,6 +24,7 @@ for (
     ["walk", "3", "0"],
     ["diff"],
     ["who", "0x1d7e"],
+    ["top"],
     ["regs"],
     ["events", "--kind", "failsafe,g2v"],
     ["save", "/dev/null"],

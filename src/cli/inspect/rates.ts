@@ -16,6 +16,7 @@ const LEVELS: ReadonlySet<string> = new Set([
   "outOfSyncPages",
   "freeOosPages",
   "ramRegions",
+  "vmmAttached",
 ]);
 
 /** What happened between two looks. */

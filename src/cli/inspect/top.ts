@@ -25,18 +25,19 @@ const MAX_NAMED = 8;
 /** See {@linkcode InspectCommand}. */
 export const command: InspectCommand = {
   usage: `Usage: deno task inspect top [--interval S] [--once]
+       deno task inspect top --recording FILE [--to N]
 
 What happens, until Ctrl-C: accesses, submissions, changes of page tables, what the guest does wrong,
 each as a rate, and the tables of which most entries changed. Redrawn in place on a terminal, else
-one block after another.
+one block after another. Of a recording: one block, of what happened in all of it.
 
   --interval S         seconds between two looks (default 1)
   --once               one block, then end
 `,
   example: `deno task inspect top --interval 0.5`,
   json:
-    `one line for each look: {"seconds" since the last one, "isAnew": counters began anew with another VMM, "perSecond": counters by name, "stats": their values and sizes of now, "hottest": [{"serial", "kind", "gfn", "entries", "spaces"}…] (null where the guest is too fast to look at)}.`,
-  sources: ["socket"],
+    `one line for each look: {"seconds" since the last one, "isAnew": counters began anew with another VMM, "perSecond": counters by name (null for a recording, as "seconds"), "stats": their values and sizes of now, "hottest": [{"serial", "kind", "gfn", "entries", "spaces"}…] (null where the guest is too fast to look at)}.`,
+  sources: ["socket", "recording"],
   strings: ["interval"],
   booleans: ["once"],
   async run({ source, text, has, json, output }: Request): Promise<number> {
@@ -44,6 +45,13 @@ one block after another.
     await using looked = await openSource(source);
     using interrupt = new Interrupt();
     using screen = new Screen(output);
+    if (source.kind === "recording") {
+      const { stats, hottest, ...others } = await look(looked);
+      const all = { perSecond: stats, isAnew: false };
+      if (json) output.json({ seconds: null, perSecond: null, isAnew: false, stats, hottest });
+      else screen.draw(block(looked.name, { stats, hottest, ...others }, all, null, output));
+      return EXIT_OK;
+    }
     for (let before = await look(looked); await interrupt.pause(interval);) {
       const now = await look(looked);
       const seconds = (now.at - before.at) / 1000;
@@ -124,21 +132,31 @@ const LINES: readonly (readonly [string, readonly (readonly [name: string, count
   ["interrupts", [["MSI", "msis"], ["INTx edges", "intxEdges"], ["device resets", "deviceResets"]]],
 ];
 
-/** One block: everything by its name, so that zeros are seen to be zeros. */
-function block(name: string, now: Look, rates: Rates, seconds: number, output: Output): string[] {
+/**
+ * One block: everything by its name, so that zeros are seen to be zeros.
+ *
+ * @param name What is looked at.
+ * @param now The look.
+ * @param rates What happened since the one before.
+ * @param seconds How long that is; `null`: the rates are no rates, but what happened in all.
+ * @param output Where it goes.
+ */
+function block(name: string, now: Look, rates: Rates, seconds: number | null, output: Output): string[] {
   const { stats, tracking, hottest } = now;
+  const rateText = seconds === null ? countText : perSecondText;
   const rate = (counter: string) => rates.perSecond[counter] ?? 0;
   const shown = (counter: string) => {
     const text = rateText(rate(counter));
     return rate(counter) > 0 ? output.paint("strong", text) : output.paint("dim", text);
   };
   const level = (counter: string) => countText(stats[counter] ?? 0);
-  const head = `${visible(name)}, ${visible(tracking)}, ${seconds.toFixed(1)} s${
+  const time = seconds === null ? "in all" : `${seconds.toFixed(1)} s`;
+  const head = `${visible(name)}, ${visible(tracking)}, ${time}${
     rates.isAnew ? "; another VMM has come: since then" : ""
   }`;
   const accesses = columns(
     [
-      ["a second", "reads", "writes"],
+      [seconds === null ? "in all" : "a second", "reads", "writes"],
       ...ACCESSES.map(([title, ...both]) => [title, ...both.map((each) => rateText(rate(each)))]),
     ],
     ["<", ">", ">"],
@@ -157,17 +175,18 @@ function block(name: string, now: Look, rates: Rates, seconds: number, output: O
     ...LINES.map(([title, counters]) =>
       `${title.padEnd(18)} ${counters.map(([each, counter]) => `${each} ${shown(counter)}`).join("  ")}`
     ),
-    ...mistakeLines(stats, rates, output),
-    ...hotLines(hottest, output),
+    ...mistakeLines(stats, seconds === null ? null : rates, output),
+    ...(seconds === null ? [] : hotLines(hottest, output)),
   ];
 }
 
-function mistakeLines(stats: Stats, { perSecond }: Rates, output: Output): string[] {
+function mistakeLines(stats: Stats, rates: Rates | null, output: Output): string[] {
   const made = Object.keys(stats).filter((name) => isMistake(name) && stats[name]! > 0);
   if (made.length === 0) return [`${"mistakes".padEnd(18)} none`];
   return made.map((name, at) => {
-    const rate = perSecond[name] ?? 0;
-    const text = `${visible(name)} ${rateText(rate)}, ${countText(stats[name]!)} in all`;
+    const rate = rates?.perSecond[name] ?? 0;
+    const inAll = `${countText(stats[name]!)} in all`;
+    const text = `${visible(name)} ${rates === null ? inAll : `${perSecondText(rate)}, ${inAll}`}`;
     const title = at === 0 ? "mistakes" : "";
     return `${title.padEnd(16)} ${rate > 0 ? output.paint("wrong", `! ${text}`) : `  ${text}`}`;
   });
@@ -191,7 +210,7 @@ function hotLines(hottest: readonly HotTable[] | null, output: Output): string[]
 }
 
 /** A rate, with a digit after the point where it is small. */
-function rateText(rate: number): string {
+function perSecondText(rate: number): string {
   return rate > 0 && rate < 10 ? rate.toFixed(1) : countText(rate);
 }
 
