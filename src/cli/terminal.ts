@@ -19,9 +19,13 @@ export function say(text: unknown): void {
   console.error(harmless(typeof text === "string" ? text : Deno.inspect(text)));
 }
 
-/** Characters that a terminal acts upon, or that turn the order of others round; but ends of lines and tabs. */
-// deno-lint-ignore no-control-regex -- these are what is looked for
-const CONTROLS = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+/**
+ * Characters that a terminal acts upon, or that turn the order of others round; but ends of lines and tabs. For `replace`,
+ * which begins at the start each time.
+ */
+export const CONTROLS =
+  // deno-lint-ignore no-control-regex -- these are what is looked for
+  /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 /**
  * Text of anybody's, made fit to print: control characters are written as JSON may write them, so that JSON stays what it

@@ -36,7 +36,7 @@ const SUITES: readonly Suite[] = [
 
 const USAGE = `Usage: deno task bench [options]
 
-Measures the engine, the sockets, the command streamer, memory and scale; takes eight minutes or so.
+Measures the engine, the sockets, the command streamer, looks inside, recording, memory and scale; takes nine minutes or so.
 
   --runs N       runs of each suite, 5 by default
   --only NAMES   suites, separated by commas: ${SUITES.map(({ name }) => name).join(", ")}

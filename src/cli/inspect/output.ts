@@ -7,6 +7,7 @@
  */
 
 import { styleText } from "node:util";
+import { CONTROLS, harmless } from "../terminal.ts";
 
 /** What something that is printed means, from which its colour follows. */
 export type Tone = "good" | "wrong" | "warning" | "dim" | "strong" | "name";
@@ -39,12 +40,8 @@ const HEIGHT = 24;
  * ```
  */
 export function visible(text: string): string {
-  return text.replace(UNPRINTABLE, "?");
+  return text.replace(/[\t\n]/g, "?").replace(CONTROLS, "?");
 }
-
-/** Characters that a terminal acts upon, or that turn the order of others round. */
-// deno-lint-ignore no-control-regex -- these are what is looked for
-const UNPRINTABLE = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 /** What an output writes to. */
 export interface OutputStream {
@@ -113,8 +110,7 @@ export class Output {
 
   /** Prints a value as one line of JSON. 64-bit values and typed arrays become what JSON has. */
   json(value: unknown): void {
-    const escape = (each: string) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`;
-    this.line(JSON.stringify(value, plain).replace(UNPRINTABLE, escape));
+    this.line(harmless(JSON.stringify(value, plain)));
   }
 
   /** Writes text as it is. */

@@ -24,5 +24,5 @@ export function longCount(count: number): string {
 /** Text of the guest's or a VMM's without what could move or hide what follows. */
 export function visible(text: string): string {
   // deno-lint-ignore no-control-regex -- these are what is looked for
-  return text.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "?");
+  return text.replace(/[\x00-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "?");
 }
